@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+#
+# Flags the anomalous purchases of ./log_input/stream_log.json in
+# ./log_output/flagged_purchases.json. Works from any directory; further
+# arguments are passed on (try: ./run.sh --help).
+
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" || exit 2
+
+exec "${PYTHON:-python3}" src/anomaly_detection.py \
+    ./log_input/batch_log.json \
+    ./log_input/stream_log.json \
+    ./log_output/flagged_purchases.json \
+    "$@"
