@@ -26,6 +26,11 @@ All arithmetic is exact: amounts are int cents, or a Fraction of a cent where
 the log has more than two decimals.  No float decides a flag or prints a digit.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)    # no traceback from the imports below
+
 import argparse
 import codecs
 import contextlib
@@ -38,7 +43,6 @@ import pickle
 import re
 import select
 import shutil
-import signal
 import stat
 import sys
 import tempfile
@@ -411,6 +415,8 @@ class RecentPurchases:
     def add(self, purchase, user):
         """Take in a purchase."""
         self.pending.append((purchase, intern(user)))
+        if len(self.pending) > self.page_size:
+            self.settle()
 
     def settle(self):
         """Put in place what was added since the last time."""
@@ -428,8 +434,12 @@ class RecentPurchases:
         self.pending.clear()
 
     def open_page(self, purchase):
-        """Begin a page with a purchase later than all; let go of the oldest ones."""
+        """Begin a page with a purchase later than all."""
         self.pages.append(Page(purchase if self.pages else self.since))
+        self.let_go()
+
+    def let_go(self):
+        """Forget the oldest page and the oldest of the line, if there is too much."""
         if len(self.pages) > self.page_limit:
             self.pages.popleft()
             self.since = self.pages[0].since
@@ -439,6 +449,10 @@ class RecentPurchases:
 
     def insert(self, purchase, user):
         """Put a late purchase in its place."""
+        place = bisect(self.line, purchase)
+        if place:                   # before the first, others may be missing
+            self.line.insert(place, purchase)
+            self.buyers.insert(place, user)
         place = next(i for i in range(len(self.pages) - 1, -1, -1)
                      if purchase >= self.pages[i].since)
         page = self.pages[place]
@@ -450,10 +464,7 @@ class RecentPurchases:
                 halves[item[0] >= halves[1].since].add(*item)
             self.pages[place] = halves[0]
             self.pages.insert(place + 1, halves[1])
-        place = bisect(self.line, purchase)
-        if place:                   # before the first, others may be missing
-            self.line.insert(place, purchase)
-            self.buyers.insert(place, user)
+            self.let_go()
 
     def walk(self, belongs):
         """Return an iterator over the purchases of users that belong, newest first.
@@ -627,7 +638,8 @@ class Detector:
             return
         recent = history.of_everybody()
         if hops:
-            yield recent.walk(Reach(self.social, user, network, hops, effort * min(hops, 4) // 4).__getitem__)
+            reach = Reach(self.social, user, network, hops, effort * min(hops, 4) // 4)
+            yield recent.walk(reach.__getitem__)
             network = self.social.network(user, self.degree)
             yield recent.walk(network.__contains__)
         elif self.walk_width * len(network) ** 2 > users * self.tracked:
@@ -646,6 +658,10 @@ class Failure(Exception):
     def __init__(self, message, status=1):
         super().__init__(message)
         self.status = status
+
+
+def ignore(*arguments):
+    """Do nothing."""
 
 
 CHUNK = 1 << 16
@@ -725,7 +741,7 @@ def read_event(line):
     raise ValueError(f"event_type {shown(verb)} is none of purchase, befriend, unfriend")
 
 
-def whole_lines(file, length=None, tick=lambda data: None):
+def whole_lines(file, length=None, tick=ignore):
     """Yield the bytes of an unbuffered file, at most `length`, in whole lines.
 
     What has arrived is yielded at once, unless its line is not complete; the
@@ -733,7 +749,11 @@ def whole_lines(file, length=None, tick=lambda data: None):
     """
     pieces = []
     while length is None or length > 0:
-        data = file.read(CHUNK if length is None else min(CHUNK, length))
+        try:
+            data = file.read(CHUNK if length is None else min(CHUNK, length))
+        except OSError as error:
+            error.filename = file.name or "<stdin>"
+            raise
         if data is None:                   # a non-blocking pipe, nothing in it
             select.select([file], [], [])
             continue
@@ -781,10 +801,10 @@ def read_header(name, chunks, degree=None, tracked=None):
         lines = io.BytesIO(data)
         for line in lines:
             number += 1
-            if line.strip():
+            if line.strip(b" \t\r\n"):
                 break
         rest = lines.read()
-        if line.strip():
+        if line.strip(b" \t\r\n"):
             break
     header, problem = {}, "D or T is missing"
     try:
@@ -877,31 +897,37 @@ def replacement(path):
 
     What is not a regular file ("-" is standard output) is written directly.
     """
-    target = os.path.realpath(path)
     if is_direct(path):
         file = open(1 if path in STDOUT else path, "wb", closefd=path not in STDOUT)
         try:
             yield file
             file.flush()
+        except OSError as error:
+            error.filename = error.filename or path
+            raise
         finally:
             with contextlib.suppress(OSError):
                 file.close()
         return
+    target = os.path.realpath(path)
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
     try:
         os.makedirs(folder, exist_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with open(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             if os.path.exists(target):
                 old = os.stat(target)
-                with contextlib.suppress(OSError):
-                    os.fchown(handle, old.st_uid, old.st_gid)
-                os.fchmod(handle, stat.S_IMODE(old.st_mode))
+                with contextlib.suppress(OSError, AttributeError):
+                    os.chown(temporary, old.st_uid, old.st_gid)
+                os.chmod(temporary, stat.S_IMODE(old.st_mode))
             yield file
             file.flush()
-            os.fsync(handle)
+            os.fsync(file.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename in (None, temporary):
+            error.filename = path
+        raise
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -942,7 +968,7 @@ class Sink:
     def relay(self, number, reason):
         """Report the first few malformed lines; with `strict`, raise Failure."""
         if self.strict:
-            raise Failure(f"{self.name}:{number}: {reason} (--strict); nothing is written")
+            raise Failure(f"{self.name}:{number}: {reason} (--strict); no output file is changed")
         self.reports += 1
         if self.reports <= self.reports_shown:
             self.report(f"{self.name}:{number}: skipped: {reason}")
@@ -1012,10 +1038,6 @@ class Console:
             left = seconds * (1 - share) / share
             self.progress = f"{share:.0%}, {self.progress}, {left:.0f} s left"
         self.write(f"\r{self.progress}\x1b[K")
-
-
-def ignore(*arguments):
-    """Do nothing."""
 
 
 # ------------------------------------------------- parts of a log, in processes
@@ -1117,7 +1139,7 @@ class Worker:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.status = status if pid else None
         if self.status:
-            raise Failure("a worker process died; nothing is written")
+            raise Failure("a worker process died; no output file is changed")
 
     def join(self, sink, first_line=0):
         """Wait for the end of the task, pass on what it has sent, return its result.
@@ -1127,7 +1149,7 @@ class Worker:
         try:
             result, reports, error = pickle.load(self.answer)
         except (EOFError, pickle.UnpicklingError):
-            raise Failure("a worker process died; nothing is written") from None
+            raise Failure("a worker process died; no output file is changed") from None
         if error:
             raise Failure(error)
         for number, reason in reports:
@@ -1263,8 +1285,11 @@ def judge_part_of(path, part, detector, sink, tick):
 def open_log(path):
     """Open a log to read unbuffered; "-" is standard input.  Raises Failure."""
     try:
-        return open(0, "rb", buffering=0, closefd=False) if path == "-" else open(
-            path, "rb", buffering=0)
+        if path != "-":
+            return open(path, "rb", buffering=0)
+        if sys.stdin is None:
+            raise Failure("standard input is closed", 2)
+        return open(0, "rb", buffering=0, closefd=False)
     except OSError as error:
         raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
 
@@ -1272,10 +1297,10 @@ def open_log(path):
 def explained(error):
     """Return the text of an error for the user."""
     if isinstance(error, MemoryError):
-        return "out of memory; nothing is written"
+        return "out of memory; no output file is changed"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror or error}; nothing is written"
+        return f"{name}{error.strerror or error}; no output file is changed"
     return str(error)
 
 
@@ -1341,12 +1366,12 @@ unless it is 0, an existing OUTPUT is left as it was.""")
     add("--rejects", metavar="FILE", help="write every malformed line there, as it was")
     add("--strict", action="store_true", help="end at the first malformed line")
     add("--jobs", type=option(whole_number, 1), metavar="N",
-        help="processes that judge (default: the processors, if STREAM is large)")
+        help="processes to work in (default: the processors, if the logs are large)")
     add("--shard", type=option(shard), metavar="K/N",
         help="judge only the K-th of N parts of STREAM; the outputs, joined, are the whole")
     add("--quiet", action="store_true", help="write nothing but errors to standard error")
     add("--version", action="version", version=f"%(prog)s {__version__}")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     if len(args.files) > len(names):
         parser.error(f"too many files: {' '.join(map(shown, args.files))}")
     for name, path in zip(names, args.files):
@@ -1382,34 +1407,33 @@ def check_files(args, logs):
             taken[status.st_dev, status.st_ino] = log.name
     for path in filter(None, (args.output, args.rejects)):
         if os.path.isdir(path):
-            raise Failure(f"{path}: is a folder; nothing is written", 2)
+            raise Failure(f"{path}: is a folder; no output file is changed", 2)
         mine = identity(path)
         if mine in taken:
-            raise Failure(f"{path}: is also an input or another output; nothing is written", 2)
+            raise Failure(f"{path}: is also an input or another output; no output file is changed", 2)
         if mine:
             taken[mine] = path
 
 
 def run(args, console):
     """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped."""
+    if args.output in STDOUT and sys.stdout is None:
+        raise Failure("standard output is closed", 2)
     with contextlib.ExitStack() as stack:
         batch, stream = (stack.enter_context(open_log(path)) for path in (args.batch, args.stream))
         check_files(args, (batch, stream))
         sizes = [regular_size(log) for log in (batch, stream)]
-        if args.shard and not sizes[1]:
-            if not os.path.isfile(args.stream): 
-                raise Failure("--shard needs a STREAM that is a regular file", 2)
+        if args.shard and sizes[1] is None:
+            raise Failure("--shard needs a STREAM that is a regular file", 2)
+        sizes = [size or 0 for size in sizes]
         jobs = (number_of_jobs(args.jobs, sizes[0], BATCH_PART),
                 number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1], STREAM_PART))
         tick = console.watch(sum(size // n for size, n in zip(sizes, jobs)))
         chunks = part_lines(batch, tick=tick)
         degree, tracked, lines, chunks = read_header(args.batch, chunks, args.degree, args.tracked)
         detector = Detector(degree, tracked)
-        try:
-            rejects = args.rejects and stack.enter_context(replacement(args.rejects))
-            output = stack.enter_context(replacement(args.output))
-        except OSError as error:
-            raise Failure(f"{error.filename}: cannot be written: {error.strerror}", 2) from None
+        rejects, output = (path and enter_replacement(stack, path)
+                           for path in (args.rejects, args.output))
 
         times = [time.perf_counter()]
         first_shard = not args.shard or args.shard[0] == 1
@@ -1427,10 +1451,18 @@ def run(args, console):
         f"{times[2] - times[1]:.2f} s stream; {args.output}")
 
 
+def enter_replacement(stack, path):
+    """Enter a replacement into an ExitStack.  Raises Failure if it cannot begin."""
+    try:
+        return stack.enter_context(replacement(path))
+    except OSError as error:
+        raise Failure(f"{path}: cannot be written: {error.strerror}", 2) from None
+
+
 def regular_size(file):
-    """Return the size of an open file, or 0 if it is not a regular one."""
+    """Return the size of an open log, or None if it is not a regular file."""
     status = os.fstat(file.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) and file.name != 0 else 0
+    return status.st_size if stat.S_ISREG(status.st_mode) and file.name != 0 else None
 
 
 def main(arguments=None):
@@ -1464,6 +1496,8 @@ def main(arguments=None):
         console.say(f"anomaly_detection: stopped by {signal.Signals(stopped_by[0]).name}; "
                     "nothing is written")
         return 128 + stopped_by[0]
+    except KeyboardInterrupt:
+        return 130
     except (Failure, OSError, MemoryError) as error:
         console.say(f"anomaly_detection: {explained(error)}")
         return getattr(error, "status", 1)
@@ -1471,6 +1505,7 @@ def main(arguments=None):
         console.write(console.clear())
         for number, handler in old_handlers.items():
             signal.signal(number, handler)
+        gc.unfreeze()
         if collecting:
             gc.enable()
 
