@@ -151,6 +151,17 @@ class SocialNetwork:
 
     def __init__(self):
         self.friends = defaultdict(set)
+        self.circles = Memo(self.circle, sys.maxsize)
+
+    def circle(self, user):
+        """Return the friends of a user in a form that is quick to walk over.
+
+        A small set as a tuple, which takes an eighth of the memory, makes a
+        search an eighth quicker.  `circles` remembers those that a search has
+        met, until they change.
+        """
+        friends = self.friends[user]
+        return tuple(friends) if len(friends) < 256 else friends
 
     def befriend(self, id1, id2):
         """Make two users friends.  Raises ValueError if they are the same."""
@@ -158,6 +169,9 @@ class SocialNetwork:
         id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
         self.friends[id1].add(id2)
         self.friends[id2].add(id1)
+        if self.circles:
+            self.circles.pop(id1, None)
+            self.circles.pop(id2, None)
 
     def unfriend(self, id1, id2):
         """End a friendship, if there is one.  Raises ValueError as befriend."""
@@ -165,6 +179,7 @@ class SocialNetwork:
         for user, friend in (id1, id2), (id2, id1):
             if friend in self.friends.get(user, ()):
                 self.friends[user].discard(friend)
+                self.circles.pop(user, None)
                 if not self.friends[user]:
                     del self.friends[user]
 
@@ -174,6 +189,7 @@ class SocialNetwork:
             self.unfriend(*pair)
         for user, theirs in friends.items():
             self.friends[user].update(theirs)
+            self.circles.pop(user, None)
 
     def network(self, user, degree):
         """Return the set of users at distance 1..degree from user.
@@ -190,7 +206,7 @@ class SocialNetwork:
         it is built, as the sum of the last ring's degrees: one celebrity is
         enough to make it large.
         """
-        friends_of = self.friends.__getitem__
+        friends_of = self.circles.__getitem__
         ball = ring = self.friends.get(user, set())
         for hops in range(degree - 1, 0, -1):
             if effort is not None and (
@@ -377,10 +393,9 @@ class PurchaseHistory:
         self.newest = max(self.newest, newest)
 
     def of_everybody(self):
-        """Return the RecentPurchases, up to date."""
+        """Return the RecentPurchases, which `record` keeps up to date from now on."""
         if self.recent is None:
             self.recent = RecentPurchases(self.of, self.recorded)
-        self.recent.settle()
         return self.recent
 
 
@@ -395,7 +410,7 @@ class RecentPurchases:
 
     """
 
-    page_size, page_limit = 4096, 6
+    page_size, page_limit = 4096, 4
 
     def __init__(self, histories, recorded):
         """Take in the last ones of all purchases, {user: purchases}, `recorded` in number."""
@@ -407,12 +422,14 @@ class RecentPurchases:
             some = list(histories.values())[::recorded // 4096 + 1]
             sample = sorted(chain.from_iterable(some))
             self.since = sample[-(len(sample) * self.capacity() // recorded) - 1]
-        self.pending = []
+        held = []
         for user, purchases in histories.items():
             for purchase in reversed(purchases):
                 if purchase < self.since:
                     break
-                self.pending.append((purchase, user))
+                held.append((purchase, user))
+        for purchase, user in sorted(held, key=itemgetter(0)):
+            self.add(purchase, user)
 
     def capacity(self):
         """Return about how many purchases the pages hold at the most."""
@@ -420,24 +437,15 @@ class RecentPurchases:
 
     def add(self, purchase, user):
         """Take in a purchase."""
-        self.pending.append((purchase, intern(user)))
-        if len(self.pending) > self.page_size:
-            self.settle()
-
-    def settle(self):
-        """Put in place what was added since the last time."""
-        line, buyers = self.line, self.buyers
-        self.pending.sort(key=itemgetter(0))
-        for purchase, user in self.pending:
-            if not line or purchase > line[-1]:
-                if not self.pages or self.pages[-1].size >= self.page_size:
-                    self.open_page(purchase)
-                self.pages[-1].add(purchase, user)
-                line.append(purchase)
-                buyers.append(user)
-            elif purchase >= self.since:
-                self.insert(purchase, user)
-        self.pending.clear()
+        user = intern(user)
+        if not self.line or purchase > self.line[-1]:
+            if not self.pages or self.pages[-1].size >= self.page_size:
+                self.open_page(purchase)
+            self.pages[-1].add(purchase, user)
+            self.line.append(purchase)
+            self.buyers.append(user)
+        elif purchase >= self.since:
+            self.insert(purchase, user)
 
     def open_page(self, purchase):
         """Begin a page with a purchase later than all."""
@@ -673,15 +681,15 @@ def ignore(*arguments):
 CHUNK = 1 << 16
 BLANKS = " \t\r\n"
 
-# A line in the usual form is taken apart by one regular expression, for
-# all lines of a chunk at once; any other line comes whole, in the last group,
-# for `read_event`.  What this accepts, JSON and `read_event` accept, and read alike.
+# A line in the usual form, spaced as in the challenge or by json.dumps, is taken
+# apart by one regular expression, for all lines of a chunk at once; any other line
+# comes whole, in the last group, for `read_event`.  What this accepts, JSON and
+# `read_event` accept, and read alike.
 _TEXT = r'"([^"\\\x00-\x1f]{1,80})"'
 _LINE = re.compile(
-    r'\{"event_type": ?"(?:'
-    rf'purchase", ?"timestamp": ?{_TEXT}, ?"id": ?{_TEXT}, ?"amount": ?{_TEXT}|'
-    rf'(befriend|unfriend)", ?"timestamp": ?{_TEXT.replace("(", "(?:")}, ?'
-    rf'"id1": ?{_TEXT}, ?"id2": ?{_TEXT})\}}\r?\n|(.*)\n')
+    rf'\{{"event_type": ?"(?:purchase", "timestamp": ?{_TEXT}, "id": {_TEXT}, "amount": {_TEXT}|'
+    rf'(befriend|unfriend)", "timestamp": ?{_TEXT.replace("(", "(?:")}, '
+    rf'"id1": {_TEXT}, "id2": {_TEXT})\}}\r?\n|(.*)\n')
 _ANY_LINE = re.compile("()()()()()()(.*)\n")
 
 
@@ -1517,4 +1525,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # All is written: taking millions of objects apart would only cost time.
+    os._exit(main())
