@@ -457,7 +457,7 @@ class RecentPurchases:
         if len(self.pages) > self.page_limit:
             self.pages.popleft()
             self.since = self.pages[0].since
-        surplus = len(self.line) - self.capacity() // 4
+        surplus = len(self.line) - self.capacity() // 4 - 1
         if surplus > 0:
             del self.line[:surplus], self.buyers[:surplus]
 
@@ -810,6 +810,7 @@ def read_header(name, chunks, degree=None, tracked=None):
     The first line that is not blank holds D and T; an argument that is given
     overrides it, and with both given the line may be absent.  Raises Failure.
     """
+    optional = degree and tracked
     number, line, rest = 0, b"", b""
     for data in chunks:
         lines = io.BytesIO(data)
@@ -831,7 +832,7 @@ def read_header(name, chunks, degree=None, tracked=None):
         problem = error
     if not (degree and tracked):
         raise Failure(f"{name}:{max(number, 1)}: no header with D and T: {problem}", 2)
-    if "event_type" not in header and ("D" in header or "T" in header):
+    if not optional or "event_type" not in header and ("D" in header or "T" in header):
         return degree, tracked, number, chain([rest], chunks)
     return degree, tracked, number - 1, chain([line + rest], chunks)
 
@@ -952,7 +953,7 @@ STDOUT = "-", "/dev/stdout"
 
 def is_direct(path):
     """Return whether an output is written directly, not by replacing a file."""
-    return (path in STDOUT or path.startswith(("/dev/", "/proc/"))
+    return (path in STDOUT or path.startswith(("/dev/fd/", "/proc/"))
             or os.path.exists(path) and not os.path.isfile(path))
 
 
