@@ -196,7 +196,7 @@ class SocialNetwork:
 
         Breadth-first search, one ring after the other.
         """
-        return self.ball(user, degree)[0]
+        return set(self.ball(user, degree)[0])
 
     def ball(self, user, degree, effort=None):
         """Return (users at distance 1..degree - hops, hops), hops being small.
@@ -407,7 +407,6 @@ class RecentPurchases:
     ones.  There are two ways to go back: `walk` meets every purchase, which
     suits wide networks; `look_up` asks for every user, on one page of some
     thousand purchases after the other, which suits narrow ones.
-
     """
 
     page_size, page_limit = 4096, 4
@@ -575,7 +574,8 @@ class Detector:
     """Judges each purchase against the purchases before it in its network.
 
     degree and tracked are the challenge's D (>= 1) and T (>= 2).  Ids, times and
-    amounts are texts as in the logs.
+    amounts are texts as in the logs.  befriend, unfriend and record are those of its
+    SocialNetwork and PurchaseHistory.
 
     >>> detector = Detector(degree=1, tracked=50)
     >>> detector.befriend("ann", "bob")
