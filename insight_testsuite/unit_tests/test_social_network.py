@@ -1,0 +1,200 @@
+"""Friendships and networks, against a literal breadth-first search."""
+
+import unittest
+from itertools import combinations
+from random import Random
+
+import support      # first: it finds the modules below
+import random_logs
+import reference
+from anomaly_detection import Detector, Reach, SocialNetwork, TooFar
+
+
+def random_graph(rng):
+    """A SocialNetwork and the reference's Rule that have seen the same events, and the users."""
+    n = rng.choice((2, 3, 5, 8, 12, 20))
+    users = ["u%d" % k for k in range(n)]
+    social, rule = SocialNetwork(), reference.Rule(1, 2)
+    pairs = rng.choice(random_logs.SHAPES)(rng, n)
+    churn = [(*rng.sample(range(n), 2), rng.random() < 0.5) for _ in range(rng.choice((0, n, 3 * n)))]
+    for one, other, parting in [(*pair, False) for pair in pairs] + churn:
+        if one != other:
+            for graph in social, rule:
+                (graph.unfriend if parting else graph.befriend)(users[one], users[other])
+    return social, rule, [*users, "stranger"]
+
+
+def network(rule, user, degree):
+    rule.degree = degree
+    return rule.network(user)
+
+
+class Friendships(unittest.TestCase):
+
+    def friends(self, social, *users):
+        return ["".join(sorted(social.network(user, 1))) for user in users]
+
+    def test_both_ways(self):
+        social = SocialNetwork()
+        social.befriend("a", "b")
+        social.befriend("c", "a")
+        self.assertEqual(self.friends(social, "a", "b", "c", "d"), ["bc", "a", "a", ""])
+        social.unfriend("b", "a")
+        self.assertEqual(self.friends(social, "a", "b", "c", "d"), ["c", "", "a", ""])
+
+    def test_twice_is_once(self):
+        social = SocialNetwork()
+        for pair in "ab", "ba", "ab":
+            social.befriend(*pair)
+        social.unfriend("a", "b")
+        self.assertEqual(self.friends(social, "a", "b"), ["", ""])
+        social.unfriend("a", "b")
+        self.assertEqual(self.friends(social, "a", "b"), ["", ""])
+
+    def test_unfriending_strangers_does_nothing(self):
+        social = SocialNetwork()
+        social.unfriend("x", "y")
+        social.befriend("a", "b")
+        social.unfriend("a", "x")
+        social.unfriend("y", "b")
+        self.assertEqual(self.friends(social, "a", "b", "x", "y"), ["b", "a", "", ""])
+
+    def test_nobody_is_their_own_friend(self):
+        social = SocialNetwork()
+        social.befriend("a", "b")
+        for apply in social.befriend, social.unfriend:
+            self.assertRaises(ValueError, apply, "a", "a")
+        self.assertEqual(self.friends(social, "a", "b"), ["b", "a"])
+
+    def test_asking_changes_nothing(self):
+        """Neither does a question make users appear, nor friendships left and ended."""
+        social = SocialNetwork()
+        social.befriend("a", "b")
+        social.unfriend("a", "b")
+        for degree in 1, 2, 10 ** 9:
+            self.assertEqual(social.network("a", degree), set())
+        self.assertEqual(len(social.friends), 0)
+
+
+class Network(unittest.TestCase):
+
+    def made_of(self, pairs):
+        social = SocialNetwork()
+        for pair in pairs:
+            social.befriend(*pair)
+        return social
+
+    def sizes(self, social, user, degrees=range(1, 11)):
+        return [len(social.network(user, degree)) for degree in degrees]
+
+    def test_path(self):
+        path = self.made_of(zip("abcdefghijkl", "bcdefghijkl"))
+        self.assertEqual(self.sizes(path, "a"), list(range(1, 11)))
+        self.assertEqual(path.network("f", 2), set("degh"))
+        self.assertEqual(self.sizes(path, "f"), [2, 4, 6, 8, 10, 11, 11, 11, 11, 11])
+
+    def test_ring(self):
+        """The two ways around meet, and never come back to the user."""
+        ring = self.made_of(zip("abcdefgh", "bcdefgha"))
+        self.assertEqual(self.sizes(ring, "c"), [2, 4, 6, 7, 7, 7, 7, 7, 7, 7])
+        self.assertEqual(ring.network("a", 4), set("bcdefgh"))
+
+    def test_clique(self):
+        clique = self.made_of(combinations("abcdef", 2))
+        self.assertEqual(self.sizes(clique, "a"), [5] * 10)
+
+    def test_star(self):
+        star = self.made_of(("hub", "leaf%d" % k) for k in range(50))
+        self.assertEqual(self.sizes(star, "hub"), [50] * 10)
+        self.assertEqual(self.sizes(star, "leaf7"), [1] + [50] * 9)
+        self.assertNotIn("leaf7", star.network("leaf7", 2))
+
+    def test_two_components(self):
+        social = self.made_of(("ab", "bc", "xy", "yz"))
+        self.assertEqual(social.network("a", 10 ** 9), set("bc"))
+        self.assertEqual(social.network("nobody", 10 ** 9), set())
+
+    def test_long_path_with_an_enormous_degree(self):
+        """The degree itself costs nothing, nor does the search recurse."""
+        path = self.made_of((str(k), str(k + 1)) for k in range(5000))
+        self.assertEqual(len(path.network("0", 10 ** 9)), 5000)
+
+    def test_random_graphs(self):
+        """Equal to the literal search, and nobody's friends are changed by asking."""
+        rng = Random(1)
+        for _ in range(120):
+            social, rule, users = random_graph(rng)
+            for degree in range(1, 11):
+                for user in users:
+                    self.assertEqual(social.network(user, degree), network(rule, user, degree))
+            for user in users:
+                self.assertEqual(social.network(user, 1), rule.friends.get(user, set()))
+
+
+class MeetingInTheMiddle(unittest.TestCase):
+    """A ball around the user, and a search from the other side, instead of the whole network."""
+
+    def test_without_a_limit_the_ball_is_the_network(self):
+        social, rule, users = random_graph(Random(7))
+        self.assertEqual(social.ball(users[0], 4), (social.network(users[0], 4), 0))
+
+    def test_a_ball_is_a_smaller_network(self):
+        """Whatever the effort, it is everyone up to some distance, the rest being `hops`."""
+        rng, hops_met = Random(2), set()
+        for _ in range(150):
+            social, rule, users = random_graph(rng)
+            degree, user = rng.randint(1, 10), rng.choice(users)
+            for effort in (0, 1, 2, 4, 8, 16, 64, 10 ** 6):
+                ball, hops = social.ball(user, degree, effort)
+                hops_met.add(hops)
+                self.assertTrue(0 <= hops < degree)
+                self.assertEqual(ball - {user}, network(rule, user, degree - hops))
+        self.assertTrue(set(range(8)) <= hops_met, hops_met)
+
+    def test_members(self):
+        """Reach answers as the network does, or says that it is too far."""
+        rng = Random(3)
+        answers = {False: 0, True: 0, TooFar: 0}
+        for _ in range(150):
+            social, rule, users = random_graph(rng)
+            degree, user = rng.randint(2, 10), rng.choice(users)
+            members = network(rule, user, degree)
+            for effort in (0, 1, 2, 4, 8, 16, 64):
+                ball, hops = social.ball(user, degree, effort)
+                for reach_effort in (0, 1, 3, 10, 100, 10 ** 6) if hops else ():
+                    reach = Reach(social, user, ball, hops, reach_effort)
+                    for v in rng.choices(users, k=10):
+                        try:
+                            answer = reach[v]
+                            self.assertEqual(answer, v in members)
+                        except TooFar:
+                            answer = TooFar
+                            self.assertLess(reach_effort, 10 ** 6)
+                        answers[answer] += 1
+        self.assertGreater(min(answers.values()), 1000, answers)
+
+    def test_the_user_is_never_a_member(self):
+        social, rule, users = random_graph(Random(4))
+        for user in users:
+            ball, hops = social.ball(user, 5, 0)
+            self.assertIs(Reach(social, user, ball, hops, 100)[user], False)
+
+
+class TwoWaysToAskADetector(unittest.TestCase):
+
+    def test_a_detector_befriends_and_unfriends(self):
+        detector = Detector(degree=2, tracked=2)
+        for pair in "ab", "bc":
+            detector.befriend(*pair)
+        self.assertEqual(detector.social.network("a", 2), set("bc"))
+        detector.unfriend("c", "b")
+        self.assertEqual(detector.social.network("a", 2), set("b"))
+        self.assertRaises(ValueError, detector.befriend, "a", "a")
+
+    def test_degree_and_tracked_have_a_least_value(self):
+        for degree, tracked in (0, 2), (-1, 2), (1, 1), (1, 0):
+            self.assertRaises(ValueError, Detector, degree, tracked)
+
+
+if __name__ == "__main__":
+    unittest.main()

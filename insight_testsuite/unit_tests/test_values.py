@@ -1,0 +1,238 @@
+"""Amounts, timestamps, the arithmetic of a verdict: exact, whatever the numbers."""
+
+import unittest
+from decimal import Decimal
+from fractions import Fraction
+from math import isqrt
+from random import Random
+
+import support      # first: it finds the modules below
+import anomaly_detection
+import random_logs
+import reference
+from anomaly_detection import (
+    Flag, Memo, amount_in_cents, baseline, cannot_be_flagged, dollars, moment)
+
+AMOUNTS = sorted(set(random_logs.AMOUNTS), key=lambda kind: kind.__name__)
+
+
+def random_amounts(rng, n):
+    """n amounts of one random kind, in cents."""
+    kind = rng.choice(AMOUNTS)
+    return [amount_in_cents(kind(rng)) for _ in range(n)]
+
+
+def sums(amounts):
+    """What the program keeps of a window: n, sum and sum of squares."""
+    return len(amounts), sum(amounts), sum(x * x for x in amounts)
+
+
+def is_flagged(amount, window):
+    """The literal rule."""
+    return reference.verdict(Fraction(amount), list(map(Fraction, window))) is not None
+
+
+class Amounts(unittest.TestCase):
+
+    def test_cents(self):
+        for text, cents in [
+                ("16.83", 1683), ("0", 0), ("-0", 0), ("-0.00", 0), ("007", 700), ("5.1", 510),
+                ("-2", -200), ("-0.01", -1), ("1.5000", 150), ("0.125", Fraction(25, 2)),
+                ("-0.001", Fraction(-1, 10)), ("999999999999999.99", 99999999999999999),
+                ("0.000000000000001", Fraction(1, 10 ** 13))]:
+            with self.subTest(text=text):
+                self.assertEqual(amount_in_cents(text), cents)
+
+    def test_what_is_a_whole_number_of_cents_is_an_int(self):
+        """Fractions are slow; only amounts finer than a cent may be some."""
+        for text in "1", "1.2", "1.23", "1.230", "1.230000000000000", "-4.000":
+            self.assertIs(type(amount_in_cents(text)), int, text)
+        self.assertIs(type(amount_in_cents("1.234")), Fraction)
+
+    def test_random_texts_are_what_decimal_reads(self):
+        rng = Random(1)
+        for _ in range(2000):
+            text = rng.choice(AMOUNTS)(rng)
+            self.assertEqual(Fraction(amount_in_cents(text)), Fraction(Decimal(text)) * 100, text)
+
+    def test_not_an_amount(self):
+        for text in ("", "-", ".", "1.", ".5", "+1", "--1", "1e2", "1E2", "1_000", "1,5", "0x1", " 1", "1 ",
+                     "1\n", "\n1", "NaN", "Infinity", "-inf", "1.2.3", "\uff11", "\u0661", "\u00b2", "1\u0660",
+                     "9" * 16, "1." + "9" * 16, "1\x00", "\u22121"):
+            with self.subTest(text=text):
+                self.assertRaises(ValueError, amount_in_cents, text)
+
+    def test_dollars(self):
+        for cents, text in [(2910, "29.10"), (29, "0.29"), (5, "0.05"), (2800, "28.00"), (0, "0.00"), (-1, "-0.01"),
+                            (-100, "-1.00"), (-199, "-1.99"), (10 ** 17, "1000000000000000.00")]:
+            self.assertEqual(dollars(cents), text)
+
+
+class Timestamps(unittest.TestCase):
+
+    def test_real_ones(self):
+        for text in ("2017-06-13 11:33:01", "0001-01-01 00:00:00", "9999-12-31 23:59:59", "2016-02-29 12:00:00",
+                     "2000-02-29 12:00:00", "2017-06-13 11:33:01.5", "2017-06-13 11:33:01.123456"):
+            self.assertEqual(moment(text), text)
+
+    def test_not_real_ones(self):
+        good = "2017-06-13 11:33:01"
+        for text in (
+                "", good[:10], good + ".", good + ".1234567", good + " ", " " + good, good + "\n", good + "Z",
+                good.replace(" ", "T"), good.replace("-06-", "-6-"), "2017-02-29 11:33:01", "1900-02-29 11:33:01",
+                "2017-06-31 11:33:01", "2017-00-13 11:33:01", "2017-13-13 11:33:01", "2017-06-00 11:33:01",
+                "0000-06-13 11:33:01", "2017-06-13 24:00:00", "2017-06-13 11:60:01", "2017-06-13 11:33:60",
+                "+2017-06-13 11:33:01", "12017-06-13 11:33:01", "2017-06-13 11:33:0\uff11", good + ".\u0661"):
+            with self.subTest(text=text):
+                self.assertRaises(ValueError, moment, text)
+
+    def test_equal_times_are_equal_texts(self):
+        """However a time is written, so that a tie is decided by arrival."""
+        base = "2017-06-13 11:33:10"
+        self.assertEqual({moment(base + part) for part in ("", ".0", ".00", ".000000")}, {moment(base)})
+        self.assertEqual(moment(base + ".5"), moment(base + ".500"))
+
+    def test_order_of_texts_is_order_of_time(self):
+        rng = Random(2)
+        for _ in range(2000):
+            one, other = ("2017-06-%02d 11:33:%02d%s" % (
+                rng.randint(12, 13), rng.randint(9, 11), rng.choice(
+                    ("", ".%d" % rng.randint(0, 9), ".%06d" % rng.choice((1, 100, 100000, 120000, 999999)))))
+                for _ in range(2))
+            times = [(text[:19], Fraction("0" + text[19:])) for text in (one, other)]
+            self.assertEqual(moment(one) < moment(other), times[0] < times[1], (one, other))
+
+
+class Baseline(unittest.TestCase):
+    """mean and sd of a flag: truncated toward zero, never rounded."""
+
+    def printed(self, *texts):
+        return tuple(map(dollars, baseline(*sums(list(map(amount_in_cents, texts))))))
+
+    def test_traps(self):
+        """What floats and rounding get wrong in published solutions."""
+        for texts, printed in [
+                (("16.83", "59.28", "11.20"), ("29.10", "21.46")),
+                (("23.18", "42.80", "21.32"), ("29.10", "9.71")),       # not 29.09
+                (("0.28", "0.30"), ("0.29", "0.01")),                   # not 0.28
+                (("0.29", "0.29", "0.29"), ("0.29", "0.00")),
+                (("26.0398", "26.0400"), ("26.03", "0.00")),            # 26.0399, not 26.04
+                (("73.9601", "126.0399"), ("100.00", "26.03")),         # an sd of 26.0399
+                (("73.96", "126.04"), ("100.00", "26.04")),             # and of 26.04 exactly
+                (("28", "28"), ("28.00", "0.00")),
+                (("-1.99", "-2.00"), ("-1.99", "0.00")),                # -1.995 toward zero
+                (("-0.01", "0"), ("0.00", "0.00")),                     # no -0.00
+                (("-0.001", "-0.002"), ("0.00", "0.00"))]:
+            with self.subTest(texts=texts):
+                self.assertEqual(self.printed(*texts), printed)
+
+    def test_flag_text(self):
+        self.assertEqual(str(Flag(2910, 0)), '"mean": "29.10", "sd": "0.00"')
+
+    def test_random_windows(self):
+        """The largest whole cents that do not exceed the exact value, by their definition."""
+        rng = Random(3)
+        for _ in range(1500):
+            window = random_amounts(rng, rng.randint(1, 60))
+            flag = baseline(*sums(window))
+            mean, variance = reference.mean_and_variance(list(map(Fraction, window)))
+            self.assertIs(type(flag.mean), int)
+            self.assertIs(type(flag.sd), int)
+            self.assertTrue(abs(flag.mean) <= abs(mean) < abs(flag.mean) + 1, window)
+            self.assertTrue(flag.mean * mean >= 0, window)
+            self.assertTrue(flag.sd ** 2 <= variance < (flag.sd + 1) ** 2, window)
+            self.assertEqual((dollars(flag.mean), dollars(flag.sd)),
+                             (reference.truncated(mean / 100), reference.truncated_root(variance / 10000)))
+
+
+class CannotBeFlagged(unittest.TestCase):
+    """The early acquittal against the literal rule, by brute force."""
+
+    def test_a_full_window_is_the_rule_itself(self):
+        rng, flags = Random(4), 0
+        for _ in range(800):
+            window = random_amounts(rng, rng.randint(2, 30))
+            n, total, squares = sums(window)
+            edge = (total + 3 * isqrt(int(n * squares - total * total))) // n
+            for amount in (*range(edge - 1, edge + 3), edge + Fraction(1, 10 ** 13)):
+                flag = is_flagged(amount, window)
+                flags += flag
+                self.assertEqual(cannot_be_flagged(amount, n, total, squares, n), not flag, (amount, window))
+        self.assertTrue(1000 < flags < 3000, flags)
+
+    def test_exactly_3_sd(self):
+        """Windows whose mean + 3 sd is a whole number of cents: not flagged there, a trifle above it is."""
+        for window, edge in [((1000, 1200), 1400), ((1000, 1000, 1500, 1000, 1000), 1700), ((500, 500), 500),
+                             ((10 ** 17, 10 ** 17 + 2), 10 ** 17 + 4), ((-1200, -1000), -800)]:
+            known = sums(window)
+            self.assertTrue(cannot_be_flagged(edge, *known, known[0]))
+            for more in 1, Fraction(1, 10 ** 13):
+                self.assertFalse(cannot_be_flagged(edge + more, *known, known[0]))
+
+    def completions(self, rng, known, size):
+        """Windows of at most `size` amounts that begin with the known ones, the worst of all among them.
+
+        mean + 3 sd is least when all unknown amounts equal m - s / sqrt(10 n / size - 1).
+        """
+        n, total, squares = sums(known)
+        unknown = size - n
+        fine = 10 ** 12
+        tenfold, variance = 10 * n - size, n * squares - total * total
+        if tenfold > 0:
+            below = Fraction(isqrt(int(variance * size * fine ** 2 / Fraction(tenfold))), n * fine)
+            for length in range(unknown + 1):
+                yield known + [Fraction(total, n) - below] * length
+        mean = int(Fraction(total, n))
+        for same in mean, mean - 10 ** rng.randint(1, 8), mean + 10 ** rng.randint(1, 8), rng.choice(known):
+            yield known + [same] * unknown
+        for _ in range(3):
+            yield known + random_amounts(rng, rng.randint(0, unknown))
+
+    def test_part_of_a_window(self):
+        """True settles it for each window; False, with an edge to look at, only when some window would flag."""
+        rng = Random(5)
+        acquitted = left_open = 0
+        for _ in range(400):
+            size = rng.randint(2, 24)
+            known = random_amounts(rng, rng.randint(1, size))
+            n, total, squares = sums(known)
+            spread = max(10 * n - size, 0) * (n * squares - total * total) / Fraction(size)
+            edge = (total + isqrt(int(spread))) // n                # m + s * sqrt(10 n / size - 1)
+            for amount in edge - 1, edge, edge + 1, edge + 2, edge + rng.randint(0, 10 ** 6):
+                windows = list(self.completions(rng, known, size))
+                flags = [is_flagged(amount, window) for window in windows]
+                if cannot_be_flagged(amount, n, total, squares, size):
+                    acquitted += 1
+                    self.assertFalse(any(flags), (amount, known, size))
+                elif 10 * n > size and amount > edge + 1:
+                    left_open += 1
+                    self.assertTrue(any(flags), (amount, known, size))
+        self.assertTrue(acquitted > 300 and left_open > 300, (acquitted, left_open))
+
+    def test_a_tenth_of_the_window_or_less_says_nothing_of_high_amounts(self):
+        """There an unknown amount may be as low as it likes, and take the threshold down with it."""
+        self.assertFalse(cannot_be_flagged(1001, 1, 1000, 1000 ** 2, 11))
+        self.assertFalse(cannot_be_flagged(1001, 1, 1000, 1000 ** 2, 10 ** 9))
+        self.assertFalse(cannot_be_flagged(-5, 0, 0, 0, 50))
+
+
+class MemoTest(unittest.TestCase):
+
+    def test_it_is_the_function_and_bounded(self):
+        calls = []
+        memo = Memo(lambda x: calls.append(x) or x * x, limit=10)
+        for x in (*range(25), *range(25), 24, 24):
+            self.assertEqual(memo[x], x * x)
+            self.assertLessEqual(len(memo), 10)
+        self.assertEqual(calls[-1], 24)
+        self.assertEqual(calls.count(24), 2)        # remembered at the end
+
+    def test_an_error_is_not_remembered(self):
+        memo = anomaly_detection.Memo(amount_in_cents)
+        for _ in range(2):
+            self.assertRaises(ValueError, memo.__getitem__, "x")
+        self.assertEqual(len(memo), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
