@@ -916,7 +916,7 @@ def replacement(path):
         file = open(1 if path in STDOUT else path, "wb", closefd=path not in STDOUT)
         try:
             yield file
-            file.flush()
+            complete(file, path)
         except OSError as error:
             error.filename = error.filename or path
             raise
@@ -930,14 +930,13 @@ def replacement(path):
     try:
         os.makedirs(folder, exist_ok=True)
         with open(temporary, "xb") as file:
-            if os.path.exists(target):
+            with contextlib.suppress(FileNotFoundError):
                 old = os.stat(target)
                 with contextlib.suppress(OSError, AttributeError):
                     os.chown(temporary, old.st_uid, old.st_gid)
                 os.chmod(temporary, stat.S_IMODE(old.st_mode))
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            complete(file, path)
         os.replace(temporary, target)
     except OSError as error:
         if error.filename in (None, temporary):
@@ -946,6 +945,17 @@ def replacement(path):
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def complete(file, path):
+    """Make sure that what was written to a file is on its disk, if it has one."""
+    try:
+        file.flush()
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 STDOUT = "-", "/dev/stdout"
@@ -977,7 +987,11 @@ class Sink:
     def skipped(self, number, line, reason):
         """Keep and report a malformed line."""
         if self.rejects:
-            self.rejects.write(line.encode(errors="surrogateescape") + b"\n")
+            try:
+                self.rejects.write(line.encode(errors="surrogateescape") + b"\n")
+            except OSError as error:
+                error.filename = "the rejects"
+                raise
         self.relay(number, reason)
 
     def relay(self, number, reason):
@@ -1180,7 +1194,8 @@ class Worker:
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-        self.answer.close()
+        for file in filter(None, (self.answer, self.sink.flags, self.sink.rejects)):
+            file.close()
 
 
 @contextlib.contextmanager
@@ -1459,6 +1474,9 @@ def run(args, console):
         counts = judge_stream(stream, args.stream, args.shard, jobs[1], detector, Sink(
             name, console.report, output, rejects, is_direct(args.output), args.strict), tick)
         times.append(time.perf_counter())
+        for file, path in (rejects, args.rejects), (output, args.output):
+            if file:
+                complete(file, path)    # both, before either takes its place
     console.report(
         f"anomaly_detection: batch {batch_counts.events} events ({batch_counts.skipped} skipped), "
         f"stream {counts.events} events ({counts.skipped} skipped), {counts.judged} judged, "
@@ -1505,8 +1523,6 @@ def main(arguments=None):
         gc.disable()        # nothing cyclic is built, and looking for it takes a third more time
         run(args, console)
         return 0
-    except BrokenPipeError:
-        return 0
     except Stopped:
         console.say(f"anomaly_detection: stopped by {signal.Signals(stopped_by[0]).name}; "
                     "nothing is written")
@@ -1514,6 +1530,8 @@ def main(arguments=None):
     except KeyboardInterrupt:
         return 130
     except (Failure, OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and error.filename == args.output:
+            return 0        # who reads it has enough
         console.say(f"anomaly_detection: {explained(error)}")
         return getattr(error, "status", 1)
     finally:

@@ -89,7 +89,7 @@ class FolderTest(unittest.TestCase):
         """Wait for a process to end with a status; return what it wrote (stdout, stderr)."""
         out, said = process.communicate(data, timeout=DEADLINE)
         self.assertEqual(process.returncode, status, said)
-        return out, said and said.decode()
+        return out, (said or b"").decode()
 
     def do(self, *arguments, data=None, status=0, **options):
         """Run the command line to its end; return what it wrote (stdout, stderr)."""

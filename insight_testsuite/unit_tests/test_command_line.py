@@ -1,0 +1,618 @@
+"""The command line as a user meets it: child processes, their files, their exit status."""
+
+import contextlib
+import io
+import os
+import re
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from functools import partial
+from itertools import count
+from unittest.mock import patch
+
+from support import (
+    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, FolderTest, answered, friendship, purchase)
+import anomaly_detection
+
+SUMMARY = (r"anomaly_detection: batch (\d+) events \((\d+) skipped\), stream (\d+) events \((\d+) skipped\), "
+           r"(\d+) judged, (\d+) flagged, \d+\.\d+ s batch \+ \d+\.\d+ s stream; (.*)\n")
+
+
+def many(n):
+    """A stream of n purchases that are all flagged."""
+    return [purchase(amount="%d.00" % (1000 + k)) for k in range(n)]
+
+
+class Files(FolderTest):
+    """Which files are read and written."""
+
+    def test_positional(self):
+        out, said = self.do(*self.files)
+        self.assertEqual((out, self.read("output")), (b"", FLAGGED))
+
+    def test_named(self):
+        self.do("--output", self.output, "--stream-log", self.stream, "--batch-log=" + self.batch)
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_some_named_and_options_between(self):
+        self.do(self.batch, "-D", "3", self.stream, "--quiet", "--output", self.output)
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_defaults_are_the_projects_own_wherever_it_is_started(self):
+        shutil.copytree(os.path.join(ROOT, "src"), self.path("src"))
+        shutil.copytree(os.path.join(ROOT, "log_input"), self.path("log_input"))
+        self.do(program=self.path("src/anomaly_detection.py"), cwd="/")
+        self.assertEqual(self.read("log_output/flagged_purchases.json"), FLAGGED)
+
+    def test_given_twice(self):
+        for name, path in ("--batch-log", self.batch), ("--stream-log", self.stream), ("--output", self.output):
+            self.assert_fails(2, *self.files, name, path)
+
+    def test_cannot_be_opened(self):
+        missing, folder = self.path("missing"), self.path("folder")
+        os.mkdir(folder)
+        for wrong in missing, folder:
+            self.assertIn(wrong, self.assert_fails(2, wrong, self.stream, self.output))
+            self.assertIn(wrong, self.assert_fails(2, self.batch, wrong, self.output))
+
+    def test_output_that_cannot_be_written(self):
+        folder = self.path("folder")
+        os.mkdir(folder)
+        for wrong in folder, os.path.join(self.stream, "x"), "/proc/no-such-folder/x":
+            with self.subTest(path=wrong):
+                self.assertIn(wrong, self.assert_fails(2, self.batch, self.stream, wrong))
+                self.assertIn(wrong, self.assert_fails(2, *self.files, "--rejects", wrong))
+
+    def test_output_that_is_also_an_input(self):
+        """By whatever name: another path, a symlink, a hard link."""
+        os.symlink(self.stream, self.path("symlink"))
+        os.link(self.stream, self.path("hardlink"))
+        os.mkdir(self.path("folder"))
+        for same in self.stream, self.batch, *map(self.path, ("symlink", "hardlink", "folder/../stream")):
+            with self.subTest(path=same):
+                self.assert_fails(2, self.batch, self.stream, same)
+                self.assert_fails(2, *self.files, "--rejects", same)
+
+    def test_output_and_rejects_the_same_file(self):
+        os.symlink(self.output, self.path("symlink"))
+        for output, rejects in (self.output, self.output), (self.output, self.path("symlink")):
+            self.assert_fails(2, self.batch, self.stream, output, "--rejects", rejects)
+        new = self.path("new")
+        self.assert_fails(2, self.batch, self.stream, new, "--rejects", os.path.join(self.folder, ".", "new"))
+
+    def test_standard_streams_that_are_also_files_of_the_run(self):
+        with open(self.output, "rb") as same:
+            self.assert_fails(2, self.batch, "-", self.output, stdin=same)
+        with open(self.stream, "ab") as same:
+            self.assert_fails(2, self.batch, self.stream, "-", stdout=same)
+
+    def test_missing_folders_are_created(self):
+        self.do(self.batch, self.stream, self.path("a/b/output"), "--rejects", self.path("c/rejects"))
+        self.assertEqual((self.read("a/b/output"), self.read("c/rejects")), (FLAGGED, b""))
+
+    def test_nothing_flagged_leaves_an_empty_file(self):
+        self.write("stream", b"")
+        self.do(*self.files)
+        self.assertEqual(self.read("output"), b"")
+
+    def test_a_symlinks_target_is_what_gets_replaced(self):
+        for target in "output", "new":
+            link = self.path("link to " + target)
+            os.symlink(target, link)
+            self.do(self.batch, self.stream, link)
+            self.assertTrue(os.path.islink(link))
+            self.assertEqual(self.read(target), FLAGGED)
+
+    def test_permissions(self):
+        """Those of a newly created file, or of the one replaced."""
+        def mode(name, umask, *options):
+            self.do(self.batch, self.stream, self.path(name), *options, preexec_fn=partial(os.umask, umask))
+            return stat.S_IMODE(os.stat(self.path(name)).st_mode)
+
+        self.assertEqual(mode("new", 0o027), 0o640)
+        self.assertEqual(mode("another", 0o077, "--rejects", self.path("rejects")), 0o600)
+        self.assertEqual(stat.S_IMODE(os.stat(self.path("rejects")).st_mode), 0o600)
+        os.chmod(self.output, 0o604)
+        self.assertEqual(mode("output", 0o077), 0o604)
+
+    def test_nothing_else_is_left_behind(self):
+        self.do(*self.files, "--rejects", self.path("rejects"))
+        self.assertEqual(sorted(self.snapshot()), ["batch", "output", "rejects", "stream"])
+
+
+class Standard(FolderTest):
+    """Standard input and output, and what is not a regular file."""
+
+    def test_both(self):
+        for output in "-", "/dev/stdout":
+            out, said = self.do(self.batch, "-", output, data=STREAM)
+            self.assertEqual(out, FLAGGED)
+
+    def test_standard_output_redirected_to_a_file(self):
+        for output in "-", "/dev/stdout":
+            with open(self.output, "wb") as file:
+                self.do(self.batch, self.stream, output, stdout=file)
+            self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_dev_null(self):
+        self.do(self.batch, self.stream, os.devnull, "--rejects", os.devnull)
+        self.assertTrue(stat.S_ISCHR(os.stat(os.devnull).st_mode))
+
+    def test_inputs_that_are_pipes(self):
+        """bash's <(...), for instance."""
+        fds = []
+        for log in BATCH, STREAM:
+            end, other = os.pipe()
+            os.write(other, log)
+            os.close(other)
+            self.addCleanup(os.close, end)
+            fds.append(end)
+        self.do("/dev/fd/%d" % fds[0], "/dev/fd/%d" % fds[1], self.output, pass_fds=fds)
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_fifo(self):
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        self.do(self.batch, self.stream, fifo)
+        self.assertEqual(os.read(reader, 1000), FLAGGED)
+        self.assertTrue(stat.S_ISFIFO(os.stat(fifo).st_mode))
+
+    def next_line(self, process):
+        """The next line of a process' standard output, as soon as it is there."""
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([process.stdout], [], [], DEADLINE)
+            self.assertTrue(ready, "no verdict on a purchase that has been read; so far %r" % line)
+            data = os.read(process.stdout.fileno(), 1000)
+            self.assertTrue(data, "the output ended")
+            line += data
+        return line
+
+    def test_live(self):
+        """Each verdict is there before the next line is written, even when a line comes in pieces."""
+        process = self.start(self.batch, "-", "-", "--quiet", bufsize=0)
+        for line in many(4):
+            process.stdin.write(line[:40])
+            time.sleep(0.02)
+            process.stdin.write(line[40:] + b"malformed, too\n" + friendship("2", "4") + purchase(amount="1"))
+            self.assertEqual(self.next_line(process), answered([line]))
+        self.assertEqual(self.finish(process), (b"", ""))
+
+    def test_live_without_a_last_newline(self):
+        out, said = self.do(self.batch, "-", "-", data=STREAM[:-1])
+        self.assertEqual(out, FLAGGED)
+
+    def test_non_blocking_standard_input(self):
+        """As some parents leave it: not an error, and no busy waiting that gives up."""
+        end, other = os.pipe()
+        os.set_blocking(end, False)
+        process = self.start(self.batch, "-", "-", stdin=end, bufsize=0)
+        os.close(end)
+        for line in many(2):
+            time.sleep(0.1)
+            os.write(other, line)
+            self.assertEqual(self.next_line(process), answered([line]))
+        os.close(other)
+        self.finish(process)
+
+    def test_closed_pipe(self):
+        """`| head -1` ends quietly: from a file, and live."""
+        self.write("stream", b"".join(many(5000)))
+        process = self.start(self.batch, self.stream, "-")
+        self.assertEqual(process.stdout.readline(), answered(many(1)))
+        process.stdout.close()
+        self.assertEqual(process.stderr.read(), b"")
+        self.assertEqual(process.wait(), 0)
+
+        process = self.start(self.batch, "-", "-", bufsize=0)
+        process.stdin.write(STREAM)
+        self.assertEqual(self.next_line(process), FLAGGED)
+        process.stdout.close()
+        self.assertEqual(self.finish(process, STREAM)[1], "")
+
+    def test_rejects_into_a_closed_pipe(self):
+        """Who reads only the first malformed line gets the output all the same, or is told that it failed."""
+        self.write("stream", b"x\n" * 50000 + STREAM)
+        process = self.start(*self.files, "--rejects", "-")
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        self.assertTrue(process.wait() != 0 or self.read("output") == FLAGGED, said)
+
+    def test_closed_standard_streams(self):
+        """An error when it is needed, else none."""
+        for fd, arguments, status in [(0, (self.batch, "-", self.output), 2), (1, (self.batch, self.stream, "-"), 2),
+                                      (0, self.files, 0), (1, self.files, 0), (2, self.files, 0)]:
+            with self.subTest(fd=fd, status=status):
+                self.write("output", OLD)
+                out, said = self.do(*arguments, status=status, preexec_fn=partial(os.close, fd))
+                self.assertEqual(self.read("output"), OLD if status else FLAGGED)
+                if status:
+                    self.assert_one_line(said)
+
+
+class Settings(FolderTest):
+    """D and T: in the batch log's first line, or given."""
+
+    def test_headers(self):
+        for header in (b'{"D":3,"T":50}', b'{"T":"50", "x":[], "D":"03"}', b' {"D" : "3","T":"50"} \r',
+                       b'\n \t\r\n{"D":"3","T":"%s"}' % (b"9" * 18), b'\xef\xbb\xbf{"D":"1000000000", "T":50}',
+                       b'{"event_type":"purchase", "D":"3", "T":"50"}',
+                       b'{"event_type":"befriend", "id1":"1", "id2":"7", "D":"3", "T":"50"}'):
+            with self.subTest(header=header):
+                self.write("batch", header + b"\n" + EVENTS)
+                out, said = self.do(*self.files)
+                self.assertEqual(self.read("output"), FLAGGED)
+                self.assertRegex(said, r"\A%s\Z" % SUMMARY)     # the header is no event and not skipped
+                self.assertEqual(re.match(SUMMARY, said).groups()[:4], ("6", "0", "1", "0"))
+
+    def test_bad_headers(self):
+        for header in (b"", b"x", b"[3, 50]", b'"D"', b"{}", b'{"D":3}', b'{"T":50}', b'{"D":0,"T":50}',
+                       b'{"D":3,"T":1}', b'{"D":3,"T":0}', b'{"D":"3 ","T":50}', b'{"D":3.0,"T":50}',
+                       b'{"D":"3","T":"5e1"}', b'{"D":"","T":50}', b'{"D":true,"T":50}', b'{"D":null,"T":50}',
+                       b'{"D":[3],"T":50}', b'{"D":-1,"T":50}', b'{"D":"+3","T":50}', b'{"D":"1_0","T":50}',
+                       b'{"D":"%s","T":50}' % (b"1" * 19), b'{"D":3,"T":50}x', b'{"D":3,"T":50,"x":NaN}',
+                       b'{"D":3,"T":50,"x":"\xff"}', b'{"D":"\xef\xbc\x93","T":50}', b'{"d":3,"t":50}',
+                       b"\x0b", b'[' * 100000):
+            with self.subTest(header=header[:40]):
+                self.write("batch", header + b"\n" + EVENTS)
+                self.assertIn(self.batch, self.assert_fails(2, *self.files))
+
+    def test_empty_batch_log(self):
+        for empty in b"", b"\n \r\n", b"\xef\xbb\xbf":
+            self.write("batch", empty)
+            self.assert_fails(2, *self.files)
+            self.write("output", OLD)
+            self.do(*self.files, "-D", "3", "-T", "50")
+            self.assertEqual(self.read("output"), b"")
+            self.write("output", OLD)
+
+    def test_one_given(self):
+        """The other must be in the header; what the header has in place of the one given is not looked at."""
+        for header, options, status in [
+                (b'{"D":"?", "T":50}', ("-D", "3"), 0), (b'{"T":50}', ("--degree", "3"), 0),
+                (b'{"D":3, "T":1}', ("--tracked=50",), 0), (b'{"D":3}', ("-T50",), 0),
+                (b'{"D":3}', ("-D", "3"), 2), (b'{"T":50}', ("-T", "50"), 2), (b'{"D":3, "T":"?"}', ("-D", "3"), 2)]:
+            with self.subTest(header=header, options=options):
+                self.write("batch", header + b"\n" + EVENTS)
+                out, said = self.do(*self.files, *options, status=status)
+                self.assertEqual(self.read("output"), OLD if status else FLAGGED)
+                self.write("output", OLD)
+
+    def test_they_override_the_header(self):
+        """User 3 is two steps from user 1, who alone has bought; T = 2 sees the last two purchases only."""
+        self.write("batch", b'{"D":2, "T":50}\n' + EVENTS)
+        self.write("stream", friendship("3", "2") + purchase("3", "1601.83"))
+        for options, means in [((), [b"29.10"]), (("-D", "1"), []), (("-T", "2"), [b"35.24"])]:
+            self.do(*self.files, *options)
+            self.assertEqual(re.findall(b'"mean": "(.*?)"', self.read("output")), means)
+
+    def test_both_given_the_header_may_be_absent(self):
+        for batch, skipped in [(EVENTS, "0"), (BATCH, "0"), (b'{"D":"?"}\n' + EVENTS, "0"), (b"{}\n" + EVENTS, "1"),
+                               (b"\x0b\n" + EVENTS, "1"), (b"\n\n" + EVENTS, "0"), (b"\xef\xbb\xbf" + EVENTS, "0")]:
+            with self.subTest(batch=batch[:10]):
+                self.write("batch", batch)
+                out, said = self.do(*self.files, "-D", "3", "-T", "50", "--rejects", self.path("rejects"))
+                self.assertEqual(self.read("output"), FLAGGED)
+                self.assertEqual(re.search(SUMMARY, said).groups()[:2], ("6", skipped))
+                self.assertEqual(self.read("rejects"), batch.split(b"\n")[0] + b"\n" if skipped > "0" else b"")
+
+
+class Dirt(FolderTest):
+    """Lines as they should not be."""
+
+    def test_windows_files(self):
+        """Byte-order mark, \\r\\n, blank lines, no last newline: all of it is fine."""
+        self.write("batch", b"\xef\xbb\xbf\r\n" + BATCH.replace(b"\n", b"\r\n \t\r\n")[:-6])
+        for stream in STREAM[:-1] + b"\r\n", b"\xef\xbb\xbf" + STREAM, b"\xef\xbb\xbf\n\r\n" + STREAM[:-1] + b" \r":
+            self.write("stream", stream)
+            out, said = self.do(*self.files)
+            self.assertEqual(self.read("output"), FLAGGED)
+            self.assertEqual(re.fullmatch(SUMMARY, said).groups()[:6], ("6", "0", "1", "0", "1", "1"))
+
+    def test_lines_are_echoed_as_they_were(self):
+        lines = [b' \t{ "note":"na\xc3\xafve \xe2\x80\xa8 \x7f","x":[{"}":null}],"amount" : 1601.83,"id":2, '
+                 b'"timestamp":"2017-06-13 11:33:02", "event_type":"\\u0070urchase" }',
+                 STREAM[:-2] + b', "amount": "1601.83" }']
+        self.write("stream", b"\r\n".join(lines))
+        self.do(*self.files)
+        self.assertEqual(self.read("output"), answered(line + b"\n" for line in lines))
+
+    def test_skipped_lines(self):
+        """Reported, 10 of each log, with the names as given; counted; kept by --rejects; no harm done."""
+        bad = [b"{", b"x \r", b'{"event_type":"sale"}', b"\xff", b"[]", STREAM[:-1] + b"x", friendship("1", "1")[:-1],
+               purchase(amount="1e3")[:-1], purchase(when="2017-02-29 11:33:02")[:-1], b"\xef\xbb\xbf" + STREAM[:-1],
+               b'{"a":NaN}', b"\x00", b"[" * 100000]
+        self.write("batch", BATCH + b"\n".join(bad))
+        self.write("stream", b"\n" + b"\n".join(bad[:4]) + b"\n" + STREAM + b"\r\n" + b"\n".join(bad[4:] * 2))
+        out, said = self.do("batch", "stream", "output", "--rejects", "rejects", cwd=self.folder)
+        self.assertEqual(self.read("output"), FLAGGED)
+        self.assertEqual(self.read("rejects"), b"".join(line + b"\n" for line in bad + bad[:4] + bad[4:] * 2))
+        *reports, summary = said.splitlines(True)
+        self.assertEqual([re.match(r"(\w+:\d+): skipped: [^\n]+\n\Z", line).group(1) for line in reports],
+                         ["batch:%d" % n for n in range(8, 18)] +
+                         ["stream:%d" % n for n in (2, 3, 4, 5, 8, 9, 10, 11, 12, 13)])
+        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "1", "22", "1", "1", "output"))
+
+    def test_reports_are_short_plain_lines(self):
+        """Whatever a line holds: no escape sequences for the terminal, no megabytes."""
+        self.write("stream", b"".join(line[:-1].replace(b"1601.83", junk) + b"\n" for line in [STREAM, STREAM + b"x"]
+                                      for junk in (b"9" * 10 ** 6, b"\x1b[31m", b"\xc2\x9b" * 10 ** 4,
+                                                   b'", "event_type": "\\u001b[31m' + b"x" * 10 ** 5)))
+        out, said = self.do(*self.files)
+        self.assertEqual(len(said.splitlines()), 9)
+        self.assertRegex(said, r"\A([ -~]{1,500}\n)*\Z")
+
+    def test_standard_input_has_a_name(self):
+        out, said = self.do(self.batch, "-", self.output, data=b"x\n")
+        self.assertIn("<stdin>:1: skipped: ", said)
+
+    def test_nothing_rejected(self):
+        self.do(*self.files, "--rejects", self.write("rejects", OLD))
+        self.assertEqual(self.read("rejects"), b"")
+
+    def test_strict(self):
+        """The first malformed line ends the run; what is only odd does not."""
+        self.write("rejects", OLD)
+        self.write("stream", STREAM + b"\n" + b"x\ny\n")
+        options = "--strict", "--rejects", self.path("rejects")
+        self.assertIn("%s:3: " % self.stream, self.assert_fails(1, *self.files, *options))
+        self.write("batch", b"\n" + BATCH + b"x\n")
+        self.assertIn("%s:9: " % self.batch, self.assert_fails(1, *self.files, *options))
+        self.write("batch", b"\xef\xbb\xbf\r\n" + BATCH)
+        self.write("stream", b"\n \r\n" + STREAM)
+        self.do(*self.files, *options)
+        self.assertEqual((self.read("output"), self.read("rejects")), (FLAGGED, b""))
+
+
+class Messages(FolderTest):
+    """Standard error, when all goes well."""
+
+    def test_summary(self):
+        self.write("stream", b"".join(many(3)) + friendship("5", "6") + purchase(amount="1") + b"x\n")
+        out, said = self.do(*self.files)
+        summary = said.splitlines(True)[-1]
+        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "0", "5", "1", "4", "3", self.output))
+
+    def test_quiet(self):
+        self.write("stream", b"x\n" + STREAM)
+        self.assertEqual(self.do(*self.files, "--quiet"), (b"", ""))
+        self.assertEqual(self.read("output"), FLAGGED)
+        self.assert_fails(2, "--quiet", self.path("missing"), self.stream, self.output)
+
+    def test_version(self):
+        out, said = self.do("--version")
+        self.assertEqual(out, b"anomaly_detection.py %s\n" % anomaly_detection.__version__.encode())
+
+    def test_help(self):
+        """It shows every option, an example, and the live monitor."""
+        out, said = self.do("--help")
+        for word in ("--batch-log", "--stream-log", "--output", "-D", "--degree", "-T", "--tracked", "--rejects",
+                     "--strict", "--jobs", "--shard", "--quiet", "--version", "BATCH STREAM OUTPUT",
+                     "tail -f purchases.log | ", "batch_log.json - -", "live", "exit status"):
+            self.assertIn(word, out.decode())
+
+    def test_progress_on_a_terminal_only(self):
+        """It comes after a second, and nothing of it stays."""
+        try:
+            import pty
+            import tty
+        except ImportError:
+            self.skipTest("no pseudo-terminals here")
+        terminal, end = pty.openpty()
+        self.addCleanup(os.close, terminal)
+        tty.setraw(end)
+        shown = self.start(self.batch, "-", self.output, stderr=end, bufsize=0)
+        elsewhere = self.start(self.batch, "-", self.path("other"), bufsize=0)
+        os.close(end)
+        said, lines = b"", 0
+        give_up = time.monotonic() + DEADLINE
+        while b"events" not in said and time.monotonic() < give_up:
+            lines += 1
+            for process in shown, elsewhere:
+                process.stdin.write(STREAM)
+            if select.select([terminal], [], [], 0.2)[0]:
+                said += os.read(terminal, 1000)
+        self.assertRegex(said, rb"\A\r[^\n]*\d events, [^\n]*\d/s[^\n]*\Z")
+        self.assertGreater(lines, 2, "progress was shown at once")
+        shown.stdin.close()
+        with contextlib.suppress(OSError):      # Linux' way to say that the other end is closed
+            while True:
+                data = os.read(terminal, 1000)
+                if not data:
+                    break
+                said += data
+        self.assertEqual(shown.wait(DEADLINE), 0)
+        self.assertRegex(screen(said.decode()), r"\A%s\Z" % SUMMARY)
+        out, said = self.finish(elsewhere)
+        self.assertRegex(said, r"\A%s\Z" % SUMMARY)
+
+    def test_progress_shows_share_events_speed_and_time_left(self):
+        self.write("batch", BATCH + friendship("8", "9") * 10000)
+
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+        with contextlib.redirect_stderr(Terminal()) as terminal, \
+                patch("time.monotonic", side_effect=count(0, 0.2)):
+            self.assertEqual(anomaly_detection.main(["--jobs", "1", *self.files]), 0)
+        progress = re.findall(r"\r(\d+)%, [\d,]+ events, [\d,]+/s, \d+ s left\x1b\[K", terminal.getvalue())
+        self.assertGreater(len(progress), 2)
+        self.assertEqual(progress, sorted(progress, key=int))
+        self.assertRegex(screen(terminal.getvalue()), r"\A%s\Z" % SUMMARY)
+
+
+def screen(text):
+    """What a terminal shows in the end of text with \\r and "erase to the end of the line" in it.
+
+    >>> screen("50%, long\\r60%\\x1b[K\\r\\x1b[Kdone\\n")
+    'done\\n'
+    """
+    lines, column = [""], 0
+    for token in re.findall(r"\r|\n|\x1b\[K|[^\r\n\x1b]+", text):
+        if token == "\r":
+            column = 0
+        elif token == "\n":
+            lines.append("")
+            column = 0
+        elif token == "\x1b[K":
+            lines[-1] = lines[-1][:column]
+        else:
+            lines[-1] = lines[-1][:column] + token + lines[-1][column + len(token):]
+            column += len(token)
+    return "\n".join(lines)
+
+
+class Errors(FolderTest):
+    """One line, the right exit status, and everything as it was before."""
+
+    def test_usage(self):
+        for arguments in [
+                ["--no-such-option"], ["--strict=1"], [*self.files, "more"], ["--rejects"], ["--batch-log"],
+                ["-D", "0"], ["-D", "-3"], ["-D", "x"], ["-D", "1.5"], ["-D", ""], ["-D", "1" * 19], ["-D", "\u0663"],
+                ["-T", "1"], ["-T", "1_0"], ["-T", " 5"], ["--jobs", "0"], ["--jobs", "-1"], ["--jobs", "two"],
+                ["--shard", "0/2"], ["--shard", "3/2"], ["--shard", "2"], ["--shard", "1/"], ["--shard", "/2"],
+                ["--shard", "1/2/3"], ["--shard", "x/y"], ["--qui"]]:
+            with self.subTest(arguments=arguments):
+                self.assert_fails(2, *self.files, *arguments)
+
+    def test_file_names(self):
+        self.assert_fails(2, "-", self.stream, self.output)
+        self.assert_fails(2, "--batch-log", "-", "--stream-log", self.stream, "--output", self.output)
+        for empty in range(3):
+            self.assert_fails(2, *("" if k == empty else file for k, file in enumerate(self.files)))
+
+    def test_shards_need_a_file(self):
+        self.assert_fails(2, self.batch, "-", self.output, "--shard", "1/2", data=STREAM)
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        writer = os.open(fifo, os.O_RDWR)       # so that opening it to read does not wait
+        self.addCleanup(os.close, writer)
+        self.assert_fails(2, self.batch, fifo, self.output, "--shard", "1/2")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
+    def test_full_device(self):
+        self.write("stream", b"x\n" + STREAM)
+        self.assertIn("/dev/full", self.assert_fails(1, self.batch, self.stream, "/dev/full", "--quiet"))
+        self.assertIn("/dev/full", self.assert_fails(1, *self.files, "--rejects", "/dev/full", "--quiet"))
+
+    def test_full_disk(self):
+        """As a limit on the size of files shows it: nothing half-written stays."""
+        import resource
+        self.write("stream", b"".join(many(1000)) + b"x\n" * 50000)
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10 ** 4, 10 ** 4))
+        self.assertIn(self.output, self.assert_fails(1, *self.files, "--quiet", preexec_fn=limit))
+        rejects = self.path("rejects")
+        self.write("stream", b"x\n" * 50000)
+        self.assertIn(rejects, self.assert_fails(1, *self.files, "--quiet", "--rejects", rejects, preexec_fn=limit))
+
+    @unittest.skipUnless(os.path.exists("/proc/self/mem"), "no /proc/self/mem here")
+    def test_reading_fails_midway(self):
+        unreadable = "/proc/self/mem"           # can be opened, and not be read from its start
+        self.assertIn(unreadable, self.assert_fails(1, self.batch, unreadable, self.output))
+        self.assertIn(unreadable, self.assert_fails(1, unreadable, self.stream, self.output))
+
+    def test_a_folder_gone(self):
+        process = self.start_live(self.path("folder/output"))
+        shutil.rmtree(self.path("folder"))
+        out, said = self.finish(process, status=1)
+        self.assert_one_line(said)
+        self.assertFalse(os.path.exists(self.path("folder")))
+
+    @unittest.skipUnless(os.access("/dev/shm", os.W_OK), "no /dev/shm here")
+    def test_regular_files_below_dev(self):
+        """/dev/shm is a place for files like any other: replaced when complete, or left as they were."""
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+            output = os.path.join(folder, "output")
+            with open(output, "wb") as file:
+                file.write(OLD)
+            self.write("stream", STREAM + b"x\n")
+            for options, status, left in (["--strict"], 1, OLD), ([], 0, FLAGGED):
+                self.do(self.batch, self.stream, output, *options, status=status)
+                self.assertEqual(os.listdir(folder), ["output"])
+                self.assertEqual(self.read(output), left)
+
+    def start_live(self, output):
+        """Start a run that waits for more of its stream after a malformed line, which it has reported."""
+        process = self.start(self.batch, "-", output, "--rejects", self.path("rejects"), bufsize=0,
+                             preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
+        process.stdin.write(STREAM + b"x\n")
+        self.assertTrue(select.select([process.stderr], [], [], DEADLINE)[0])
+        self.assertIn(b"skipped", process.stderr.readline())
+        return process
+
+    def test_signals(self):
+        """Ctrl-C and SIGTERM: a line, 130 or 143, and nothing half-written stays."""
+        before = self.snapshot()
+        for number, status in (signal.SIGINT, 130), (signal.SIGTERM, 143):
+            process = self.start_live(self.output)
+            self.assertEqual(len(self.snapshot()), len(before) + 2)     # it is at work on two files
+            process.send_signal(number)
+            _, said = process.communicate(timeout=DEADLINE)
+            self.assertEqual(process.returncode, status)
+            self.assert_one_line(said.decode())
+            self.assertEqual(self.snapshot(), before)
+
+
+@unittest.skipUnless(shutil.which("bash"), "no bash here")
+class RunSh(FolderTest):
+    """run.sh, in a copy that holds what a grader's copy holds."""
+
+    def setUp(self):
+        super().setUp()
+        self.project = self.path("a copy")
+        os.mkdir(self.project)
+        for name in "src", "log_input":
+            shutil.copytree(os.path.join(ROOT, name), os.path.join(self.project, name))
+        shutil.copy(os.path.join(ROOT, "run.sh"), self.project)
+        os.mkdir(os.path.join(self.project, "log_output"))
+
+    def run_sh(self, *arguments, cwd="/", status=0, **environment):
+        """Run `bash run.sh` with a relative or absolute path; return what it said."""
+        script = os.path.relpath(os.path.join(self.project, "run.sh"), cwd)
+        done = subprocess.run(["bash", script, *arguments], cwd=cwd, timeout=DEADLINE, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env={**os.environ, "PYTHON": sys.executable, **environment})
+        self.assertEqual(done.returncode, status, done.stdout)
+        return done.stdout.decode()
+
+    def flagged(self):
+        return self.read("a copy/log_output/flagged_purchases.json")
+
+    def test_from_anywhere(self):
+        for cwd in self.project, self.folder, "/":
+            self.run_sh(cwd=cwd)
+            self.assertEqual(self.flagged(), FLAGGED)
+            self.write("a copy/log_output/flagged_purchases.json", OLD)
+
+    def test_further_arguments_and_exit_status_are_passed_on(self):
+        self.assertEqual(self.run_sh("--quiet", "-D", "1", "-T", "2"), "")
+        self.assertIn(b'"mean": "35.24"', self.flagged())
+        self.assert_one_line(self.run_sh("--no-such-option", status=2))
+        self.write("a copy/log_input/stream_log.json", b"x\n")
+        self.assert_one_line(self.run_sh("--strict", status=1))
+
+    def test_another_python(self):
+        self.write("python", b"#!/bin/sh\necho this one\n")
+        os.chmod(self.path("python"), 0o755)
+        self.assertEqual(self.run_sh(PYTHON=self.path("python")), "this one\n")
+
+    def test_a_cdpath_does_not_lead_astray(self):
+        os.mkdir(self.path("elsewhere"))
+        os.mkdir(self.path("elsewhere/a copy"))
+        self.run_sh("--quiet", cwd=self.folder, CDPATH=self.path("elsewhere"))
+        self.assertEqual(self.flagged(), FLAGGED)
+
+
+if __name__ == "__main__":
+    unittest.main()
