@@ -1146,6 +1146,7 @@ class Worker:
         """In the new process: do the task, answer (result, reports, error), and end."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         result, error = None, ""
 
         def tick(data):
@@ -1199,6 +1200,16 @@ class Worker:
 
 
 @contextlib.contextmanager
+def undisturbed():
+    """Hold SIGINT and SIGTERM back: no process may be started and then lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def working(tasks, sink, tick):
     """Start a Worker for each task; yield them and a tick that watches over them."""
     workers = []
@@ -1210,11 +1221,14 @@ def working(tasks, sink, tick):
 
     try:
         for task in tasks:
-            workers.append(Worker(task, sink))
+            with undisturbed():
+                workers.append(Worker(task, sink))
         yield workers, watch
     finally:
-        for worker in workers:
-            worker.end()
+        if workers:
+            with undisturbed():
+                for worker in workers:
+                    worker.end()
 
 
 def part_lines(file, start=0, stop=None, tick=ignore):

@@ -134,7 +134,7 @@ class ShortCuts(support.FolderTest):
 
     def test_walking_back(self):
         """Wide networks: everybody's recent purchases, and the plain way where they run out."""
-        counts = self.count(range(300), {
+        counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": NEVER}, RecentPurchases: SMALL_PAGES})
         self.assert_taken(counts, "walk.called", "walk.found", "last.called", "insert.called", "flagged")
         self.assertGreater(counts["walk.called"], counts["last.called"], "the walk always ran out")
@@ -145,7 +145,7 @@ class ShortCuts(support.FolderTest):
 
     def test_looking_up(self):
         """Narrow networks: page by page of the recent purchases, with late ones that split pages."""
-        counts = self.count(range(300), {
+        counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": 0},
             RecentPurchases: {"page_size": 4, "page_limit": 5, "capacity": lambda self: NEVER}})
         self.assert_taken(counts, "look_up.called", "look_up.found", "insert.called", "open_page.called", "flagged")
@@ -156,7 +156,7 @@ class ShortCuts(support.FolderTest):
         """Large networks: the ball and the search from the other side, given up at any moment."""
         for effort in 0, 1, 3, 10, 40:
             with self.subTest(ball_effort=effort):
-                counts = self.count(range(200), {
+                counts = self.count(range(150), {
                     Detector: {"ball_effort": effort}, RecentPurchases: SMALL_PAGES})
                 self.assert_taken(counts, "walk.called", "flagged")
                 self.assert_taken(counts, "Reach.TooFar" if effort < 40 else "Reach.True", least=20)

@@ -132,7 +132,7 @@ class Baseline(unittest.TestCase):
     def test_random_windows(self):
         """The largest whole cents that do not exceed the exact value, by their definition."""
         rng = Random(3)
-        for _ in range(1500):
+        for _ in range(800):
             window = random_amounts(rng, rng.randint(1, 60))
             flag = baseline(*sums(window))
             mean, variance = reference.mean_and_variance(list(map(Fraction, window)))
@@ -150,7 +150,7 @@ class CannotBeFlagged(unittest.TestCase):
 
     def test_a_full_window_is_the_rule_itself(self):
         rng, flags = Random(4), 0
-        for _ in range(800):
+        for _ in range(500):
             window = random_amounts(rng, rng.randint(2, 30))
             n, total, squares = sums(window)
             edge = (total + 3 * isqrt(int(n * squares - total * total))) // n
@@ -158,7 +158,7 @@ class CannotBeFlagged(unittest.TestCase):
                 flag = is_flagged(amount, window)
                 flags += flag
                 self.assertEqual(cannot_be_flagged(amount, n, total, squares, n), not flag, (amount, window))
-        self.assertTrue(1000 < flags < 3000, flags)
+        self.assertTrue(600 < flags < 2000, flags)
 
     def test_exactly_3_sd(self):
         """Windows whose mean + 3 sd is a whole number of cents: not flagged there, a trifle above it is."""
@@ -192,7 +192,7 @@ class CannotBeFlagged(unittest.TestCase):
         """True settles it for each window; False, with an edge to look at, only when some window would flag."""
         rng = Random(5)
         acquitted = left_open = 0
-        for _ in range(400):
+        for _ in range(250):
             size = rng.randint(2, 24)
             known = random_amounts(rng, rng.randint(1, size))
             n, total, squares = sums(known)
@@ -207,7 +207,7 @@ class CannotBeFlagged(unittest.TestCase):
                 elif 10 * n > size and amount > edge + 1:
                     left_open += 1
                     self.assertTrue(any(flags), (amount, known, size))
-        self.assertTrue(acquitted > 300 and left_open > 300, (acquitted, left_open))
+        self.assertTrue(acquitted > 200 and left_open > 200, (acquitted, left_open))
 
     def test_a_tenth_of_the_window_or_less_says_nothing_of_high_amounts(self):
         """There an unknown amount may be as low as it likes, and take the threshold down with it."""
