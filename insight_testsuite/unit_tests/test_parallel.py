@@ -135,6 +135,19 @@ class Jobs(SameTest):
             said, output, rejects = self.result("--jobs", "4")
             self.assertEqual(bool(output), events[-1] is pairs[0], n)
 
+    def test_late_purchases_across_parts(self):
+        """One user's purchases, all out of order, some in each part of the batch log, more in the stream."""
+        rng = Random(1)
+        for _ in range(30):
+            bought = [purchase("1", "%d.00" % rng.randint(1, 9), "2017-06-13 11:33:%02d" % second)
+                      for second in rng.sample(range(60), 10)]
+            self.write("batch", b'{"D":1, "T":%d}\n' % rng.randint(2, 6) + friendship("1", "2") + b"".join(bought[:5]))
+            self.write("stream", b"".join(line + STREAM for line in bought[5:]))
+            one = self.result("--jobs", "1")
+            self.assertEqual(one[1].count(b"\n"), 5)
+            for jobs in "2", "3", "4":
+                self.assertEqual(self.result("--jobs", jobs), one)
+
     def test_a_line_longer_than_all_others_together(self):
         long = STREAM[:-2] + b', "note": "%s"}\n' % (b"x" * 300000)
         for stream in long + STREAM * 3, STREAM + long + STREAM, STREAM * 3 + long[:-1]:
@@ -252,7 +265,7 @@ class Failures(FolderTest):
         self.write("stream", STREAM * 40000)
         fifo = self.path("fifo")
         os.mkfifo(fifo)                 # loaded by one process: all workers judge
-        process = self.start(fifo, self.stream, self.output, "--jobs", str(jobs),
+        process = self.start(fifo, self.stream, self.output, "--jobs", str(jobs), start_new_session=True,
                              preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
         with open(fifo, "wb") as batch:
             batch.write(BATCH)
@@ -270,10 +283,10 @@ class Failures(FolderTest):
     def test_killed_and_stopped(self):
         """A killed worker, Ctrl-C, SIGTERM: one line, nothing half-written, and no process that goes on."""
         def kill_a_worker(process, workers):
-            os.kill(workers[-1], signal.SIGKILL)
+            os.kill(workers[0], signal.SIGKILL)
 
         def interrupt(process, workers):
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)       # a terminal tells the whole group
 
         def terminate(process, workers):
             process.send_signal(signal.SIGTERM)
@@ -281,6 +294,7 @@ class Failures(FolderTest):
         for end, status in (kill_a_worker, 1), (interrupt, 130), (terminate, 143):
             with self.subTest(end=end.__name__):
                 process, workers = self.start_workers(3)
+                os.kill(workers[-1], signal.SIGSTOP)    # this one will not end by itself
                 end(process, workers)
                 out, said = self.finish(process, status=status)
                 self.assert_one_line(said)
