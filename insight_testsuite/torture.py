@@ -218,8 +218,7 @@ def knobs(rng):
 
 
 def differential(trial):
-    """Random logs, the short-cuts' thresholds forced low, one in eight in several processes:
-    the bytes of the literal reference."""
+    """Random logs, thresholds of the short-cuts forced low: the bytes of the literal reference."""
     counts = Counter({path: 0 for path in PATHS})
     paths = {path: counting(getattr(owner_of(path[0]), path[1]), path, counts)
              for path in PATHS}
