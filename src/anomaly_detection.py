@@ -1471,7 +1471,9 @@ def run(args, console):
             raise Failure("--shard needs a STREAM that is a regular file", 2)
         sizes = [size or 0 for size in sizes]
         jobs = (number_of_jobs(args.jobs, sizes[0], BATCH_PART),
-                number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1], STREAM_PART))
+                # A fork of a large state costs what judging a part of its size does.
+                number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1],
+                               max(STREAM_PART, sizes[0] // 24)))
         tick = console.watch(sum(size // n for size, n in zip(sizes, jobs)))
         chunks = part_lines(batch, tick=tick)
         degree, tracked, lines, chunks = read_header(args.batch, chunks, args.degree, args.tracked)

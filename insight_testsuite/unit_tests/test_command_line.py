@@ -486,8 +486,8 @@ class Errors(FolderTest):
                 self.assert_fails(2, *self.files, *arguments)
 
     def test_file_names(self):
-        self.assert_fails(2, "-", self.stream, self.output)
-        self.assert_fails(2, "--batch-log", "-", "--stream-log", self.stream, "--output", self.output)
+        self.assert_fails(2, "-", self.stream, self.output, data=BATCH)
+        self.assert_fails(2, "--batch-log", "-", "--stream-log", self.stream, "--output", self.output, data=BATCH)
         for empty in range(3):
             self.assert_fails(2, *("" if k == empty else file for k, file in enumerate(self.files)))
 

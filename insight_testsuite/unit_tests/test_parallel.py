@@ -140,11 +140,11 @@ class Jobs(SameTest):
         rng = Random(1)
         for _ in range(30):
             bought = [purchase("1", "%d.00" % rng.randint(1, 9), "2017-06-13 11:33:%02d" % second)
-                      for second in rng.sample(range(60), 10)]
-            self.write("batch", b'{"D":1, "T":%d}\n' % rng.randint(2, 6) + friendship("1", "2") + b"".join(bought[:5]))
-            self.write("stream", b"".join(line + STREAM for line in bought[5:]))
+                      for second in rng.sample(range(60), 20)]
+            self.write("batch", b'{"D":1, "T":%d}\n' % rng.randint(2, 12) + friendship("1", "2") + b"".join(bought[:12]))
+            self.write("stream", b"".join(line + STREAM for line in bought[12:]))
             one = self.result("--jobs", "1")
-            self.assertEqual(one[1].count(b"\n"), 5)
+            self.assertEqual(one[1].count(b"\n"), 8)
             for jobs in "2", "3", "4":
                 self.assertEqual(self.result("--jobs", jobs), one)
 
