@@ -1029,8 +1029,9 @@ class Console:
         self.progress = ""
 
     def say(self, text):
-        """Write a line; that nobody can read it is no error."""
-        self.write(self.clear() + text + "\n")
+        """Write a line, whatever names are in it; that nobody can read it is no error."""
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        self.write(self.clear() + line + "\n")
 
     def report(self, text):
         """Write a line unless --quiet."""

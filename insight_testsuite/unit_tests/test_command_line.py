@@ -18,7 +18,7 @@ from itertools import count
 from unittest.mock import patch
 
 from support import (
-    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, FolderTest, answered, friendship, purchase)
+    BATCH, DEADLINE, EVENTS, FLAGGED, OLD, ROOT, STREAM, FolderTest, answered, friendship, purchase)
 import anomaly_detection
 
 SUMMARY = (r"anomaly_detection: batch (\d+) events \((\d+) skipped\), stream (\d+) events \((\d+) skipped\), "
@@ -490,6 +490,12 @@ class Errors(FolderTest):
         self.assert_fails(2, "--batch-log", "-", "--stream-log", self.stream, "--output", self.output, data=BATCH)
         for empty in range(3):
             self.assert_fails(2, *("" if k == empty else file for k, file in enumerate(self.files)))
+
+    def test_names_that_would_break_a_line(self):
+        """An error is one line, whatever the user typed."""
+        self.assert_fails(2, *self.files, "--no\nsuch")
+        self.assert_fails(2, self.path("no\nsuch"), self.stream, self.output)
+        self.assert_fails(1, self.batch, self.write("two\nlines", b"x\n"), self.output, "--strict")
 
     def test_shards_need_a_file(self):
         self.assert_fails(2, self.batch, "-", self.output, "--shard", "1/2", data=STREAM)

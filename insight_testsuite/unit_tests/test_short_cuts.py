@@ -15,7 +15,7 @@ import support      # first: it finds the modules below
 import anomaly_detection
 import random_logs
 import reference
-from anomaly_detection import Detector, PurchaseHistory, Reach, RecentPurchases, TooFar
+from anomaly_detection import Detector, PurchaseHistory, Reach, RecentPurchases
 
 NEVER, ALWAYS = 10 ** 30, -1
 SMALL_PAGES = {"page_size": 2, "page_limit": 3}
