@@ -242,11 +242,11 @@ class PartialNetwork(SocialNetwork):
     def befriend(self, id1, id2):
         super().befriend(id1, id2)
         if self.parted:
-            self.parted.discard((id1, id2) if id1 < id2 else (id2, id1))
+            self.parted.discard((min(id1, id2), max(id1, id2)))
 
     def unfriend(self, id1, id2):
         super().unfriend(id1, id2)
-        self.parted.add((id1, id2) if id1 < id2 else (id2, id1))
+        self.parted.add((min(id1, id2), max(id1, id2)))
 
 
 def two_users(id1, id2):
@@ -866,10 +866,7 @@ def replay(chunks, social, purchase, counts, flagged, skip):
         rest = iter(rows)
         for timestamp, user, amount, verb, id1, id2, other in rest:
             try:
-                if other:
-                    if not other.strip(BLANKS):
-                        counts.events -= 1
-                        continue
+                if other.strip(BLANKS):
                     timestamp, user, amount, verb, id1, id2 = read_event(other)
                 if user:
                     flag = purchase(user, timestamp, amount)
@@ -882,7 +879,7 @@ def replay(chunks, social, purchase, counts, flagged, skip):
                     unfriend(id1, id2)
                     continue
                 else:
-                    counts.events -= 1      # an empty line
+                    counts.events -= 1      # a blank line
                     continue
             except ValueError as error:
                 flag, reason = None, error
@@ -908,7 +905,8 @@ class Stopped(BaseException):
 @contextlib.contextmanager
 def replacement(path):
     """Open a binary file to write; it takes the place of `path` when the block
-    ends well, and leaves no trace when it does not.
+    ends well, and leaves no trace when it does not.  The block has to `complete`
+    it, so that of several files all are complete before the first is in place.
 
     What is not a regular file ("-" is standard output) is written directly.
     """
@@ -916,7 +914,6 @@ def replacement(path):
         file = open(1 if path in STDOUT else path, "wb", closefd=path not in STDOUT)
         try:
             yield file
-            complete(file, path)
         except OSError as error:
             error.filename = error.filename or path
             raise
@@ -936,7 +933,6 @@ def replacement(path):
                     os.chown(temporary, old.st_uid, old.st_gid)
                 os.chmod(temporary, stat.S_IMODE(old.st_mode))
             yield file
-            complete(file, path)
         os.replace(temporary, target)
     except OSError as error:
         if error.filename in (None, temporary):
