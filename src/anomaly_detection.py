@@ -24,6 +24,18 @@ stand beside it; each says in one line what it equals:
 
 All arithmetic is exact: amounts are int cents, or a Fraction of a cent where
 the log has more than two decimals.  No float decides a flag or prints a digit.
+
+The rooms, from top to bottom; each knows only those above it:
+
+* values: amounts, timestamps and ids as the logs have them;
+* social network: who is whose friend, and who is within D degrees;
+* purchase history: everybody's last purchases, and those of a network;
+* verdict: mean, sd and the rule; the Detector, which is all of it as a library;
+* logs: JSON lines in, events applied in their order;
+* outputs: all that a run says; a new one is one class, in the list OUTPUTS;
+* report: a page to look at;
+* processes: parts of a stream judged side by side, and joined in order;
+* command line: options, files, signals, exit status.
 """
 
 import signal
@@ -31,37 +43,32 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)    # no traceback from the imports below
 
-import argparse
-import codecs
+# What only some runs need is imported there: starting takes longer than a short log.
 import contextlib
 import gc
 import io
 import json
-import marshal
 import os
 import pickle
 import re
-import select
-import shutil
 import stat
 import sys
-import tempfile
-import threading
 import time
 from bisect import bisect, insort
-from collections import defaultdict, deque, namedtuple
-from datetime import date
-from fractions import Fraction
+from collections import Counter, defaultdict, deque, namedtuple
+from datetime import date, datetime, timedelta
 from functools import partial
-from heapq import merge, nlargest
+from heapq import merge, nsmallest
+from html import escape
 from itertools import chain, compress, islice
-from math import isqrt
+from math import isqrt, log10
 from operator import itemgetter, length_hint, mul
 from sys import intern
+from types import SimpleNamespace
 
 __all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Flag",
            "amount_in_cents", "moment", "dollars", "main"]
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 
 # ---------------------------------------------------------------- the values
@@ -85,6 +92,7 @@ def amount_in_cents(text):
     sign, whole, decimals = match.groups(default="")
     if len(decimals) <= 2:
         return int(sign + whole + decimals.ljust(2, "0"))
+    from fractions import Fraction
     cents = Fraction(int(sign + whole + decimals), 10 ** (len(decimals) - 2))
     return cents.numerator if cents.denominator == 1 else cents
 
@@ -107,12 +115,18 @@ def moment(text):
 
 
 def dollars(cents):
-    """Return int cents as text with two decimals.
+    """Return exact cents as text: two decimals, or as many as a Fraction of a cent takes.
 
-    >>> dollars(2910), dollars(-5), dollars(0)
-    ('29.10', '-0.05', '0.00')
+    >>> dollars(2910), dollars(-5), dollars(0), dollars(amount_in_cents("-0.1250"))
+    ('29.10', '-0.05', '0.00', '-0.125')
     """
-    return "%s%d.%02d" % ("-" if cents < 0 else "", *divmod(abs(cents), 100))
+    whole, part = divmod(abs(cents), 1)
+    text = "%s%d.%02d" % ("-" if cents < 0 else "", *divmod(whole, 100))
+    return text + ("%013d" % int(part * 10 ** 13)).rstrip("0") if part else text
+
+
+# A text, or a list of texts, as JSON with nothing escaped that need not be.
+as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def shown(text):
@@ -150,22 +164,19 @@ class SocialNetwork:
     """
 
     def __init__(self):
-        self.friends = defaultdict(set)
+        self.friends = defaultdict(set)     # of everybody who has some
         self.circles = Memo(self.circle, sys.maxsize)
 
     def circle(self, user):
-        """Return the friends of a user in a form that is quick to walk over.
-
-        A small set as a tuple, which takes an eighth of the memory, makes a
-        search an eighth quicker.  `circles` remembers those that a search has
-        met, until they change.
+        """Return the friends of a user, a small set as a tuple: in an eighth of the
+        memory a search is a fifth quicker.  `circles` remembers it until it changes.
         """
         friends = self.friends[user]
         return tuple(friends) if len(friends) < 256 else friends
 
     def befriend(self, id1, id2):
         """Make two users friends.  Raises ValueError if they are the same."""
-        two_users(id1, id2)
+        self.check_two(id1, id2)
         id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
         self.friends[id1].add(id2)
         self.friends[id2].add(id1)
@@ -175,7 +186,7 @@ class SocialNetwork:
 
     def unfriend(self, id1, id2):
         """End a friendship, if there is one.  Raises ValueError as befriend."""
-        two_users(id1, id2)
+        self.check_two(id1, id2)
         for user, friend in (id1, id2), (id2, id1):
             if friend in self.friends.get(user, ()):
                 self.friends[user].discard(friend)
@@ -183,123 +194,102 @@ class SocialNetwork:
                 if not self.friends[user]:
                     del self.friends[user]
 
-    def absorb(self, friends, parted):
-        """Let a PartialNetwork's friends and parted have the last word."""
-        for pair in parted:
-            self.unfriend(*pair)
-        for user, theirs in friends.items():
-            self.friends[user].update(theirs)
-            self.circles.pop(user, None)
+    @staticmethod
+    def check_two(id1, id2):
+        """Raise ValueError if the two ids are the same."""
+        if id1 == id2:
+            raise ValueError(f"id1 and id2 are both {shown(id1)}")
 
     def network(self, user, degree):
-        """Return the set of users at distance 1..degree from user.
+        """Return the set of users at distance 1..degree from user."""
+        return set().union(*self.rings(user, degree))
 
-        Breadth-first search, one ring after the other.
+    def rings(self, user, degree):
+        """Yield the set of users at distance 1, that at distance 2, ... up to degree,
+        while there are any: breadth-first search.
         """
-        return set(self.ball(user, degree)[0])
+        if user in self.friends:
+            seen, ring = {user}, {user}
+            for _ in range(degree):
+                ring = set().union(*map(self.friends.__getitem__, ring)) - seen
+                if not ring:
+                    break
+                seen |= ring
+                yield ring
 
-    def ball(self, user, degree, effort=None):
+    def ball(self, user, degree, effort=sys.maxsize):
         """Return (users at distance 1..degree - hops, hops), hops being small.
 
         hops is 0, and the ball the whole network, unless a ring of the search
         would touch more than `effort` friendships.  Its size is known before
         it is built, as the sum of the last ring's degrees: one celebrity is
-        enough to make it large.
+        enough to make it large.  The ball may be the user's own set of friends.
         """
         friends_of = self.circles.__getitem__
         ball = ring = self.friends.get(user, set())
         for hops in range(degree - 1, 0, -1):
-            if effort is not None and (
-                    len(ring) > effort or sum(map(len, map(friends_of, ring))) > effort):
+            if 8 * len(ring) > effort or sum(map(len, map(friends_of, ring))) > effort:
                 return ball, hops
-            if hops == 1:
+            if hops == 1:       # the outermost ring need not be known by itself
                 ball = ball.union(*map(friends_of, ring))
+                ball.discard(user)
                 break
-            reached = set().union(*map(friends_of, ring))
+            outer = set().union(*map(friends_of, ring)) - ball
+            outer.discard(user)
             if ball is ring:
                 ball = set(ball)
-            if effort is not None and 8 * len(reached) > effort:
-                hops -= 1               # the next ring is sure to be too wide
-                ball |= reached
-                ball.discard(user)
-                return ball, hops
-            ring = reached - ball
-            ring.discard(user)
+            ball |= outer
+            ring = outer
             if not ring:
                 break
-            ball |= ring
-        ball.discard(user)
         return ball, 0
 
 
-class PartialNetwork(SocialNetwork):
-    """The friendships that a part of a log has the last word on."""
-
-    def __init__(self):
-        super().__init__()
-        self.parted = set()     # pairs of users, in order, that it unfriends
-
-    def befriend(self, id1, id2):
-        super().befriend(id1, id2)
-        if self.parted:
-            self.parted.discard((min(id1, id2), max(id1, id2)))
-
-    def unfriend(self, id1, id2):
-        super().unfriend(id1, id2)
-        self.parted.add((min(id1, id2), max(id1, id2)))
-
-
-def two_users(id1, id2):
-    """Raise ValueError if the two ids are the same."""
-    if id1 == id2:
-        raise ValueError(f"id1 and id2 are both {shown(id1)}")
-
-
-class TooFar(Exception):
-    """The search from the recent buyers' side is not worth going on with."""
-
-
 class Reach(dict):
-    """Reach(social, user, ball, hops, effort)[v]: is v in the user's network?
+    """Reach(social, user, degree, ball, hops, effort)[v]: is v in the user's network?
 
     Equals `v in social.network(user, degree)` for the `ball, hops` that
     `social.ball(user, degree, ...)` returned, because v is in the network
     exactly if it is in the ball or at most `hops` from it.  Answers are
     remembered.  Wins when a few dozen answers are wanted of a network of
-    thousands.  Raises TooFar when that takes more than `effort` set look-ups.
+    thousands; if that takes more than `effort` set look-ups, lists the network.
     """
 
-    def __init__(self, social, user, ball, hops, effort):
+    def __init__(self, social, user, degree, ball, hops, effort):
         super().__init__()
         self[user] = False
-        self.friends, self.ball, self.hops, self.effort = social.friends, ball, hops, effort
+        self.social, self.user, self.degree = social, user, degree
+        self.ball, self.hops, self.effort = ball, hops, effort
+
+    def network(self):
+        """Return the user's network, a set, after which every answer is a look-up in it."""
+        if self.hops:
+            self.ball, self.hops = self.social.network(self.user, self.degree), 0
+        return self.ball
 
     def __missing__(self, v):
-        self.effort -= 1
-        if self.effort < 0:
-            raise TooFar
-        self[v] = answer = v in self.friends and (
-            v in self.ball or not self.ball.isdisjoint(self.friends[v])
-            or self.hops > 1 and self.touches(v))
+        self[v] = answer = v in self.ball or (
+            self.hops > 0 and v in self.social.friends and self.is_near(v))
         return answer
 
-    def touches(self, v):
-        """Return whether v is 2 to `hops` steps from the ball, by a search from v."""
-        friends_of, apart = self.friends.__getitem__, self.ball.isdisjoint
-        seen, ring = {v}, self.friends[v]
+    def is_near(self, v):
+        """Return whether v is at most `hops` from the ball, by a search from v."""
+        friends_of, apart = self.social.friends.__getitem__, self.ball.isdisjoint
+        self.effort -= 1
+        seen, ring = {v}, friends_of(v)
+        met = not apart(ring)
         for _ in range(1, self.hops):
-            if not all(map(apart, map(friends_of, ring))):
-                return True
+            if met or self.effort < 0:
+                break
+            met = not all(map(apart, map(friends_of, ring)))
             # Meeting nobody took a look at all of them, and the next ring has
             # to be joined, which is quicker by about 16.
             self.effort -= len(ring) + sum(map(len, map(friends_of, ring))) // 16
-            if self.effort < 0:
-                raise TooFar
             seen.update(ring)
             ring = set().union(*map(friends_of, ring)) - seen
             if not ring:
                 break
-        return False
+        return met or self.effort < 0 and v in self.network()
 
 
 # ---------------------------------------------------------- purchase history
@@ -317,21 +307,13 @@ class PurchaseHistory:
     [('2017-06-13 11:33:01', 2, 300), ('2017-06-13 11:33:01', 1, 200)]
     """
 
-    gather_limit = 400    # measured: from about here on the heap is quicker
-
-    def __init__(self, tracked, first_seq=0):
+    def __init__(self, tracked):
         self.tracked = tracked
         self.of = {}         # user -> purchases, oldest first
-        self.seq = first_seq # the next purchase's; grows, sometimes by leaps
-        self.leaps = first_seq
+        self.recorded = 0    # the next purchase's seq
         self.newest = ""     # their latest timestamp
         self.recent = None   # RecentPurchases, once asked for
         self.moments, self.amounts = Memo(moment), Memo(amount_in_cents)
-
-    @property
-    def recorded(self):
-        """How many purchases were recorded so far."""
-        return self.seq - self.leaps
 
     def record(self, user, timestamp, amount):
         """Add a purchase (all texts).  Raises ValueError, and adds nothing, if
@@ -341,9 +323,9 @@ class PurchaseHistory:
         `tracked` they are a list, which takes an eighth of the memory.
         """
         timestamp = self.moments[timestamp]
-        seq = self.seq
+        seq = self.recorded
         purchase = (timestamp, seq, self.amounts[amount])
-        self.seq = seq + 1
+        self.recorded = seq + 1
         purchases = self.of.get(user)
         if purchases is None:
             purchases = self.of[intern(user)] = []
@@ -363,34 +345,10 @@ class PurchaseHistory:
     def last(self, users, count):
         """Return an iterator over the last `count` purchases of users, newest first.
 
-        A k-way merge of their deques.  Few purchases in all are gathered and
-        sorted instead, which is the same.
+        A k-way merge of their deques.
         """
-        histories = list(filter(None, map(self.of.get, users)))
-        if len(histories) > count:      # no others than these can have a say
-            histories = nlargest(count, histories, key=itemgetter(-1))
-        if sum(map(len, histories)) <= max(self.gather_limit, 4 * count):
-            return iter(sorted(chain.from_iterable(histories), reverse=True)[:count])
+        histories = filter(None, map(self.of.get, users))
         return islice(merge(*map(reversed, histories), reverse=True), count)
-
-    def absorb(self, of, first_seq, next_seq, newest):
-        """Take in the purchases of another history, all of which arrived later.
-
-        Its numbers, from first_seq up to next_seq, must not be smaller than this one's.
-        """
-        for user, theirs in of.items():
-            mine = self.of.get(user)
-            if mine is None:
-                mine = self.of[user] = []
-            late = mine and theirs[0] < mine[-1]
-            if late or len(mine) + len(theirs) > self.tracked:
-                both = sorted(chain(mine, theirs))
-                self.of[user] = deque(both, self.tracked)
-            else:
-                mine += theirs
-        self.leaps += first_seq - self.seq
-        self.seq = next_seq
-        self.newest = max(self.newest, newest)
 
     def of_everybody(self):
         """Return the RecentPurchases, which `record` keeps up to date from now on."""
@@ -402,82 +360,53 @@ class PurchaseHistory:
 class RecentPurchases:
     """The recent purchases of all users: a short-cut to a network's last ones.
 
-    Invariant: of all purchases not before `since` none is missing.  So the
-    purchases of a network that are met going back from the newest are its last
-    ones.  There are two ways to go back: `walk` meets every purchase, which
-    suits wide networks; `look_up` asks for every user, on one page of some
-    thousand purchases after the other, which suits narrow ones.
+    Invariant: of all purchases not before the first page none is missing.  So
+    the purchases of a network that are met going back from the newest are its
+    last ones.  There are two ways to go back: `walk` meets every purchase,
+    which suits wide networks; `look_up` asks for every user, on one page of
+    some thousand purchases after the other, which suits narrow ones.
     """
 
     page_size, page_limit = 4096, 4
 
     def __init__(self, histories, recorded):
         """Take in the last ones of all purchases, {user: purchases}, `recorded` in number."""
-        self.since = ()
-        self.pages = deque()             # oldest first
-        self.line, self.buyers = [], []  # purchases oldest first, and whose
+        since = ()
         if recorded > self.capacity():
             # Any `since` would do; that of a sample holds about what is wanted.
             some = list(histories.values())[::recorded // 4096 + 1]
             sample = sorted(chain.from_iterable(some))
-            self.since = sample[-(len(sample) * self.capacity() // recorded) - 1]
+            since = sample[-(len(sample) * self.capacity() // recorded) - 1]
         held = []
         for user, purchases in histories.items():
             for purchase in reversed(purchases):
-                if purchase < self.since:
+                if purchase < since:
                     break
                 held.append((purchase, user))
-        for purchase, user in sorted(held, key=itemgetter(0)):
-            self.add(purchase, user)
+        held.sort(key=itemgetter(0))
+        self.pages = [Page(since, [], [])]      # oldest first
+        for start in range(0, len(held), self.page_size):
+            line, buyers = map(list, zip(*held[start:start + self.page_size]))
+            self.pages.append(Page(line[0], line, buyers))
 
     def capacity(self):
         """Return about how many purchases the pages hold at the most."""
         return self.page_size * self.page_limit
 
     def add(self, purchase, user):
-        """Take in a purchase."""
-        user = intern(user)
-        if not self.line or purchase > self.line[-1]:
-            if not self.pages or self.pages[-1].size >= self.page_size:
-                self.open_page(purchase)
-            self.pages[-1].add(purchase, user)
-            self.line.append(purchase)
-            self.buyers.append(user)
-        elif purchase >= self.since:
-            self.insert(purchase, user)
+        """Take in a purchase, on the page where it belongs.
 
-    def open_page(self, purchase):
-        """Begin a page with a purchase later than all."""
-        self.pages.append(Page(purchase if self.pages else self.since))
-        self.let_go()
-
-    def let_go(self):
-        """Forget the oldest page and the oldest of the line, if there is too much."""
-        if len(self.pages) > self.page_limit:
-            self.pages.popleft()
-            self.since = self.pages[0].since
-        surplus = len(self.line) - self.capacity() // 4 - 1
-        if surplus > 0:
-            del self.line[:surplus], self.buyers[:surplus]
-
-    def insert(self, purchase, user):
-        """Put a late purchase in its place."""
-        place = bisect(self.line, purchase)
-        if place:                   # before the first, others may be missing
-            self.line.insert(place, purchase)
-            self.buyers.insert(place, user)
-        place = next(i for i in range(len(self.pages) - 1, -1, -1)
-                     if purchase >= self.pages[i].since)
-        page = self.pages[place]
-        page.add(purchase, user)
-        if page.size > 2 * self.page_size:
-            items = sorted(page.items())
-            halves = Page(page.since), Page(items[len(items) // 2][0])
-            for item in items:
-                halves[item[0] >= halves[1].since].add(*item)
-            self.pages[place] = halves[0]
-            self.pages.insert(place + 1, halves[1])
-            self.let_go()
+        A page that gets too full is split; if that makes too many, the oldest
+        is forgotten.
+        """
+        for place in range(len(self.pages) - 1, -1, -1):
+            page = self.pages[place]
+            if purchase >= page.since:
+                page.add(purchase, intern(user))
+                if len(page.line) > 2 * self.page_size:
+                    self.pages[place:place + 1] = page.halves()
+                    del self.pages[:-self.page_limit]
+                break
 
     def walk(self, belongs):
         """Return an iterator over the purchases of users that belong, newest first.
@@ -485,7 +414,9 @@ class RecentPurchases:
         Equals `(p for p in everything, newest first, if belongs(p's buyer))`,
         but may end before its time.
         """
-        return compress(reversed(self.line), map(belongs, reversed(self.buyers)))
+        return chain.from_iterable(
+            compress(reversed(page.line), map(belongs, reversed(page.buyers)))
+            for page in reversed(self.pages))
 
     def look_up(self, network, count):
         """Yield the last `count` purchases of a network, or the last there are
@@ -501,23 +432,30 @@ class RecentPurchases:
 
 
 class Page:
-    """All purchases from `since` up to the next page's: {user: purchases}."""
+    """All purchases from `since` up to the next page's: a line, oldest first, of
+    which `buyers` are the users, and {user: purchases} in any order."""
 
-    __slots__ = "since", "of", "size"
+    __slots__ = "since", "line", "buyers", "of"
 
-    def __init__(self, since):
-        self.since, self.of, self.size = since, {}, 0
+    def __init__(self, since, line, buyers):
+        self.since, self.line, self.buyers, self.of = since, line, buyers, {}
+        for purchase, user in zip(line, buyers):
+            self.of.setdefault(user, []).append(purchase)
 
     def add(self, purchase, user):
-        self.size += 1
-        if user in self.of:
-            self.of[user].append(purchase)
-        else:
-            self.of[user] = [purchase]
+        """Put a purchase in its place."""
+        place = len(self.line)
+        if place and purchase < self.line[-1]:
+            place = bisect(self.line, purchase)
+        self.line.insert(place, purchase)
+        self.buyers.insert(place, user)
+        self.of.setdefault(user, []).append(purchase)
 
-    def items(self):
-        return ((purchase, user) for user, purchases in self.of.items()
-                for purchase in purchases)
+    def halves(self):
+        """Return two pages with the older and the newer half of the purchases."""
+        half = len(self.line) // 2
+        return (Page(self.since, self.line[:half], self.buyers[:half]),
+                Page(self.line[half], self.line[half:], self.buyers[half:]))
 
 
 # --------------------------------------------------- baseline and the verdict
@@ -604,7 +542,10 @@ class Detector:
         return flag
 
     def judge(self, user, amount):
-        """Return the Flag that a purchase of `amount` cents would get, or None."""
+        """Return the Flag that a purchase of `amount` cents would get, or None.
+
+        The window is taken piece by piece, and mostly the first settles it.
+        """
         n = total = squares = 0
         window, step = self.window(user), max(self.tracked // 5, 2)
         while True:
@@ -629,21 +570,18 @@ class Detector:
         purchases of that window.
         """
         found = 0
-        for search in self.searches(user):
-            try:
-                for purchase in islice(search, found, self.tracked):
-                    yield purchase
-                    found += 1
-            except TooFar:
-                pass
-            if found >= self.tracked:
+        for way in self.ways(user):
+            for purchase in islice(way, found, self.tracked):
+                yield purchase
+                found += 1
+            if found == self.tracked:
                 break
 
     # Measured on random graphs, 10,000 users, mean degree 18:
     ball_effort = 200        # (friendships to touch)**2 per user, before `Reach` wins
     walk_width = 12           # (network size)**2 per user and tracked, before `walk` wins
 
-    def searches(self, user):
+    def ways(self, user):
         """Yield the ways to the window that suit the network, the surest one last."""
         history, users = self.history, len(self.history.of)
         effort = isqrt(self.ball_effort * users) + 1
@@ -652,10 +590,10 @@ class Detector:
             return
         recent = history.of_everybody()
         if hops:
-            reach = Reach(self.social, user, network, hops, effort * min(hops, 4) // 4)
+            reach = Reach(self.social, user, self.degree, network, hops,
+                          effort * min(hops, 4) // 4)
             yield recent.walk(reach.__getitem__)
-            network = self.social.network(user, self.degree)
-            yield recent.walk(network.__contains__)
+            network = reach.network()
         elif self.walk_width * len(network) ** 2 > users * self.tracked:
             yield recent.walk(network.__contains__)
         elif (len(network) * history.recorded > users * self.tracked
@@ -664,7 +602,7 @@ class Detector:
         yield history.last(network, self.tracked)
 
 
-# -------------------------------------------------------------- reading logs
+# ------------------------------------------------------------------ the logs
 
 class Failure(Exception):
     """An error for the user: one line, and the exit status it ends the run with."""
@@ -672,6 +610,16 @@ class Failure(Exception):
     def __init__(self, message, status=1):
         super().__init__(message)
         self.status = status
+
+
+def explained(error):
+    """Return the text of an error for the user."""
+    if isinstance(error, (MemoryError, ImportError)):
+        return "out of memory; no output file is changed"
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return f"{name}{error.strerror or error}; no output file is changed"
+    return str(error)
 
 
 def ignore(*arguments):
@@ -755,44 +703,6 @@ def read_event(line):
     raise ValueError(f"event_type {shown(verb)} is none of purchase, befriend, unfriend")
 
 
-def whole_lines(file, length=None, tick=ignore):
-    """Yield the bytes of an unbuffered file, at most `length`, in whole lines.
-
-    What has arrived is yielded at once, unless its line is not complete; the
-    last line gets the newline that it may lack.
-    """
-    pieces = []
-    while length is None or length > 0:
-        try:
-            data = file.read(CHUNK if length is None else min(CHUNK, length))
-        except OSError as error:
-            error.filename = file.name or "<stdin>"
-            raise
-        if data is None:                   # a non-blocking pipe, nothing in it
-            select.select([file], [], [])
-            continue
-        if not data:
-            break
-        if length is not None:
-            length -= len(data)
-        tick(data)
-        lines, newline, rest = data.rpartition(b"\n")
-        if newline:
-            yield b"".join([*pieces, lines, newline])
-            pieces = []
-        pieces.append(rest)
-    if any(pieces):
-        yield b"".join([*pieces, b"\n"])
-
-
-def without_bom(chunks):
-    """Yield the chunks of a log, without the byte-order mark it may begin with."""
-    for data in chunks:
-        yield data[len(codecs.BOM_UTF8):] if data.startswith(codecs.BOM_UTF8) else data
-        break
-    yield from chunks
-
-
 def whole_number(text, least):
     """Return the int that text, 1-18 digits, stands for.  Raises ValueError.
 
@@ -804,65 +714,155 @@ def whole_number(text, least):
     return int(text)
 
 
-def read_header(name, chunks, degree=None, tracked=None):
-    """Return (degree, tracked, lines taken, chunks left) of a batch log.
+class Log:
+    """A JSON-lines log, open to be read: a regular file, a pipe, or ("-") standard input.
 
-    The first line that is not blank holds D and T; an argument that is given
-    overrides it, and with both given the line may be absent.  Raises Failure.
+    `size` is None unless it is a regular file: only such a log has parts.
+    Raises Failure if it cannot be opened.
     """
-    optional = degree and tracked
-    number, line, rest = 0, b"", b""
-    for data in chunks:
-        lines = io.BytesIO(data)
-        for line in lines:
-            number += 1
-            if line.strip(b" \t\r\n"):
+
+    BOM = b"\xef\xbb\xbf"
+    WAIT = 0.2          # seconds between two beats while a pipe is empty
+    REPLAY = 16         # how many events are applied in the time that one is judged in
+
+    def __init__(self, path):
+        self.path, self.name = path, "<stdin>" if path == "-" else path
+        try:
+            if path == "-" and sys.stdin is None:
+                raise Failure("standard input is closed", 2)
+            self.file = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")
+        except OSError as error:
+            raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
+        status = os.fstat(self.file.fileno())
+        self.size = status.st_size if path != "-" and stat.S_ISREG(status.st_mode) else None
+
+    def chunks(self, start=0, stop=None, beat=ignore):
+        """Yield the bytes of the lines from start to stop, some whole lines at a time,
+        without the byte-order mark that the log may begin with.
+
+        `beat` is called with all bytes that are read, and with none now and then
+        while a pipe is empty; if it then returns True, this is where the log ends.
+        """
+        lines = self.whole_lines(start, stop, beat)
+        if start == 0:
+            first = next(lines, b"")
+            yield first[len(self.BOM):] if first.startswith(self.BOM) else first
+        yield from lines
+
+    def whole_lines(self, start, stop, beat):
+        """Yield what has arrived at once, unless its line is not complete; give the
+        last line the newline that it may lack.
+        """
+        pieces = []
+        for data in self.blocks(start, stop, beat):
+            if data is None:
+                return
+            lines, newline, rest = data.rpartition(b"\n")
+            if newline:
+                yield b"".join([*pieces, lines, newline])
+                pieces = []
+            pieces.append(rest)
+        if any(pieces):
+            yield b"".join([*pieces, b"\n"])
+
+    def blocks(self, start, stop, beat):
+        """Yield bytes as they come; at last None if the beat ends the log before that."""
+        with contextlib.ExitStack() as stack:
+            file = self.file
+            if self.size is not None:           # a place of its own, whoever else reads
+                file = stack.enter_context(open(self.path, "rb", buffering=0))
+                file.seek(start)
+            while stop is None or start < stop:
+                if self.size is None and not self.has_more(beat):
+                    yield None
+                    break
+                try:
+                    data = file.read(CHUNK if stop is None else min(CHUNK, stop - start))
+                except OSError as error:
+                    error.filename = self.name
+                    raise
+                if data is None:                # who else reads this pipe was faster
+                    continue
+                if not data:
+                    break
+                start += len(data)
+                beat(data)
+                yield data
+
+    def has_more(self, beat):
+        """Wait until a pipe can be read; return False if the beat ends it before that."""
+        import select
+        while not beat(b""):
+            if select.select([self.file], [], [], self.WAIT)[0]:
+                return True
+        return False
+
+    def header(self, chunks, degree=None, tracked=None):
+        """Return (degree, tracked, lines taken, chunks left) of a batch log.
+
+        The first line that is not blank holds D and T; an argument that is given
+        overrides it, and with both given the line may be absent.  Raises Failure.
+        """
+        optional = degree and tracked
+        number, line, rest = 0, b"", b""
+        for lines in map(io.BytesIO, chunks):
+            for line in lines:
+                number += 1
+                if line.strip(BLANKS.encode()):
+                    break
+            rest = lines.read()
+            if line.strip(BLANKS.encode()):
                 break
-        rest = lines.read()
-        if line.strip(b" \t\r\n"):
-            break
-    header, problem = {}, "D or T is missing"
-    try:
-        header = read_object(line.decode(errors="surrogateescape"))
-        if not degree and "D" in header:
-            degree = whole_number(header["D"], 1)
-        if not tracked and "T" in header:
-            tracked = whole_number(header["T"], 2)
-    except ValueError as error:
-        problem = error
-    if not (degree and tracked):
-        raise Failure(f"{name}:{max(number, 1)}: no header with D and T: {problem}", 2)
-    if not optional or "event_type" not in header and ("D" in header or "T" in header):
-        return degree, tracked, number, chain([rest], chunks)
-    return degree, tracked, number - 1, chain([line + rest], chunks)
+        header, problem = {}, "D or T is missing"
+        try:
+            header = read_object(line.decode(errors="surrogateescape"))
+            if not degree and "D" in header:
+                degree = whole_number(header["D"], 1)
+            if not tracked and "T" in header:
+                tracked = whole_number(header["T"], 2)
+        except ValueError as error:
+            problem = error
+        if not (degree and tracked):
+            raise Failure(f"{self.name}:{max(number, 1)}: no header with D and T: {problem}", 2)
+        if not optional or "event_type" not in header and ("D" in header or "T" in header):
+            return degree, tracked, number, chain([rest], chunks)
+        return degree, tracked, number - 1, chain([line + rest], chunks)
+
+    def cuts(self, jobs, shard=(1, 1)):
+        """Return the jobs + 1 places where `jobs` parts of shard K of N begin and end.
+
+        A line belongs to the part that it starts in.  Who judges a part has to
+        apply the parts before it, which costs 1/REPLAY of judging them, so each part
+        is by that much smaller than the one before.  The last of all ends at None: with the log.
+        """
+        k, shards = shard
+        begin, end = (self.size * number // shards for number in (k - 1, k))
+        weights = [(self.REPLAY - 1) ** part * self.REPLAY ** (jobs - 1 - part)
+                   for part in range(jobs)]
+        places = [begin + (end - begin) * sum(weights[:part]) // sum(weights)
+                  for part in range(jobs + 1)]
+        return [*map(self.line_start, places[:-1]), None if k == shards else self.line_start(end)]
+
+    def line_start(self, place):
+        """Return where the first line that starts at a place or later does."""
+        if place == 0:
+            return 0
+        with open(self.path, "rb") as file:
+            file.seek(place - 1)
+            for piece in iter(lambda: file.readline(CHUNK), b""):
+                if piece.endswith(b"\n"):
+                    break
+            return file.tell()
 
 
-class Counts:
-    """What was met in a log, or in a part of it."""
-
-    def __init__(self, lines=0):
-        self.lines = lines      # read so far; the rest is of what came after them
-        self.events = self.skipped = self.judged = self.flagged = 0
-
-    def add(self, other):
-        self.lines += other.lines
-        self.events += other.events
-        self.skipped += other.skipped
-        self.judged += other.judged
-        self.flagged += other.flagged
-
-
-def replay(chunks, social, purchase, counts, flagged, skip):
-    """Apply the events of a log in order: friendships to `social`, purchases by
-    calling purchase(user, timestamp, amount).
-
-    Calls flagged(line, flag) for each Flag that it returns, and
-    skip(line number, line, reason) for each malformed line.
+def replay(chunks, detector, purchase, findings):
+    """Apply the events of a log in order: friendships to the detector, purchases by
+    calling purchase(user, timestamp, amount).  What comes of them goes to `findings`.
     """
-    befriend, unfriend = social.befriend, social.unfriend
+    befriend, unfriend = detector.befriend, detector.unfriend
     for data in chunks:
         text, rows = split_events(data)
-        lines = None
+        lines, events = None, len(rows)
         rest = iter(rows)
         for timestamp, user, amount, verb, id1, id2, other in rest:
             try:
@@ -879,140 +879,21 @@ def replay(chunks, social, purchase, counts, flagged, skip):
                     unfriend(id1, id2)
                     continue
                 else:
-                    counts.events -= 1      # a blank line
+                    events -= 1             # a blank line
                     continue
             except ValueError as error:
+                events -= 1
                 flag, reason = None, error
             lines = lines or text.split("\n")
             place = len(rows) - length_hint(rest) - 1
             if flag is None:
-                counts.skipped += 1
-                counts.events -= 1
-                skip(counts.lines + place + 1, lines[place], reason)
+                findings.skipped(place, lines[place], str(reason))
             else:
-                counts.flagged += 1
-                flagged(lines[place], flag)
-        counts.lines += len(rows)
-        counts.events += len(rows)
+                findings.flagged(lines[place], flag)
+        findings.read(len(rows), events)
 
 
-# ------------------------------------------------------ flags out, and errors
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM has come."""
-
-
-@contextlib.contextmanager
-def replacement(path):
-    """Open a binary file to write; it takes the place of `path` when the block
-    ends well, and leaves no trace when it does not.  The block has to `complete`
-    it, so that of several files all are complete before the first is in place.
-
-    What is not a regular file ("-" is standard output) is written directly.
-    """
-    if is_direct(path):
-        file = open(1 if path in STDOUT else path, "wb", closefd=path not in STDOUT)
-        try:
-            yield file
-        except OSError as error:
-            error.filename = error.filename or path
-            raise
-        finally:
-            with contextlib.suppress(OSError):
-                file.close()
-        return
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with open(temporary, "xb") as file:
-            with contextlib.suppress(FileNotFoundError):
-                old = os.stat(target)
-                with contextlib.suppress(OSError, AttributeError):
-                    os.chown(temporary, old.st_uid, old.st_gid)
-                os.chmod(temporary, stat.S_IMODE(old.st_mode))
-            yield file
-        os.replace(temporary, target)
-    except OSError as error:
-        if error.filename in (None, temporary):
-            error.filename = path
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-
-
-def complete(file, path):
-    """Make sure that what was written to a file is on its disk, if it has one."""
-    try:
-        file.flush()
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            os.fsync(file.fileno())
-    except OSError as error:
-        error.filename = path
-        raise
-
-
-STDOUT = "-", "/dev/stdout"
-
-
-def is_direct(path):
-    """Return whether an output is written directly, not by replacing a file."""
-    return (path in STDOUT or path.startswith(("/dev/fd/", "/proc/"))
-            or os.path.exists(path) and not os.path.isfile(path))
-
-
-class Sink:
-    """Where the lines of one log go that are flagged, or skipped."""
-
-    reports_shown = 10
-
-    def __init__(self, name, report, flags=None, rejects=None, live=False, strict=False):
-        self.name, self.report = name, report       # report: called with a text
-        self.flags, self.rejects = flags, rejects   # binary files or None
-        self.live, self.strict = live, strict
-        self.reports = 0
-
-    def flagged(self, line, flag):
-        """Write a flagged line: as it was, with mean and sd before its last brace."""
-        self.flags.write(f"{line.rstrip(BLANKS)[:-1]}, {flag}}}\n".encode())
-        if self.live:
-            self.flags.flush()
-
-    def skipped(self, number, line, reason):
-        """Keep and report a malformed line."""
-        if self.rejects:
-            try:
-                self.rejects.write(line.encode(errors="surrogateescape") + b"\n")
-            except OSError as error:
-                error.filename = "the rejects"
-                raise
-        self.relay(number, reason)
-
-    def relay(self, number, reason):
-        """Report the first few malformed lines; with `strict`, raise Failure."""
-        if self.strict:
-            raise Failure(f"{self.name}:{number}: {reason} (--strict); no output file is changed")
-        self.reports += 1
-        if self.reports <= self.reports_shown:
-            self.report(f"{self.name}:{number}: skipped: {reason}")
-
-
-class WorkerSink(Sink):
-    """A Sink in another process: keeps what `join` will pass on to the real one."""
-
-    def __init__(self, sink):
-        super().__init__(sink.name, None, sink.flags and tempfile.TemporaryFile(),
-                         sink.rejects and tempfile.TemporaryFile(), strict=sink.strict)
-        self.kept = []
-
-    def relay(self, number, reason):
-        if len(self.kept) < self.reports_shown:
-            self.kept.append((number, reason))
-        if self.strict:
-            raise Failure("")       # the real sink will say it, with the right number
-
+# --------------------------------------------------------------- the outputs
 
 class Console:
     """Standard error: messages, and where it is a terminal a progress line."""
@@ -1045,7 +926,8 @@ class Console:
         return wipe
 
     def watch(self, total):
-        """Show from now on how far the reading of `total` bytes (0: unknown) is."""
+        """Return what to call with all bytes read, to show how far the reading of
+        `total` bytes (0: unknown) is."""
         self.total = total
         return self.tick if not self.quiet and self.stream and self.stream.isatty() else ignore
 
@@ -1066,320 +948,722 @@ class Console:
         self.write(f"\r{self.progress}\x1b[K")
 
 
-# ------------------------------------------------- parts of a log, in processes
+class Findings:
+    """What comes of a log, told in its order: counts, the first malformed lines for the
+    console, and everything for the outputs.  With `strict` the first one raises Failure.
+    """
 
-BATCH_PART, STREAM_PART = 1 << 22, 1 << 18      # bytes that are worth a process
+    reports_shown = 10
+
+    def __init__(self, log, console, strict, lines=0):
+        self.name, self.console, self.strict = log.name, console, strict
+        self.lines = lines              # those that are counted so far
+        self.counts = Counter()         # events, skipped, judged, flagged
+        self.outputs = []
+
+    def read(self, lines, events):
+        """So many more lines are read, of which so many are events."""
+        self.lines += lines
+        self.counts["events"] += events
+
+    def judged(self, purchases):
+        """So many purchases were judged."""
+        self.counts["judged"] += purchases
+
+    def skipped(self, place, line, reason):
+        """The line `place` lines after those counted is malformed, and changes nothing."""
+        self.counts["skipped"] += 1
+        where = f"{self.name}:{self.lines + place + 1}"
+        if self.strict:
+            raise Failure(f"{where}: {reason} (--strict); no output file is changed")
+        if self.counts["skipped"] <= self.reports_shown:
+            self.console.report(f"{where}: skipped: {reason}")
+        for output in self.outputs:
+            output.skipped(line)
+
+    def flagged(self, line, flag):
+        """The purchase of a line is anomalous."""
+        self.counts["flagged"] += 1
+        for output in self.outputs:
+            output.flagged(line, flag)
+
+    def saw(self, place, seen):
+        """The output at a place has looked at the detector, in whatever process."""
+        self.outputs[place].saw(seen)
+
+    def failed(self, text):
+        """Another process could not go on."""
+        raise Failure(text)
 
 
-def number_of_jobs(jobs, size, part):
-    """Return in how many processes to work on `size` bytes; `jobs` if that is given."""
+STDOUT = "-", "/dev/stdout"
+
+
+def is_direct(path):
+    """Return whether an output is written directly, not by replacing a file."""
+    return (path in STDOUT or path.startswith(("/dev/fd/", "/proc/"))
+            or os.path.exists(path) and not os.path.isfile(path))
+
+
+class Output:
+    """A file that a run writes.  It is complete or not there: it is made beside its
+    place, and takes it in the end, once all files of the run are complete.  What is
+    not a regular file ("-": standard output) is written directly.
+
+    A subclass is the option --`name`, with a line of `help`, and has any of the methods
+
+    * skipped(line), flagged(line, flag): called for such lines, in the log's order;
+    * look(detector, user, timestamp, amount, flag), called for each purchase just judged,
+      and last_look(detector), at the end of the stream, in the process which does that;
+      what is returned, or yielded by last_look, is told to saw(seen), in this process;
+    * beat(): called while the stream goes on, and while it pauses;
+    * finish(): called at the end.
+
+    `run` is the Run.
+    """
+
+    name = help = look = None
+    skipped = flagged = beat = finish = staticmethod(ignore)
+    last_look = staticmethod(lambda detector: ())
+    refused = staticmethod(ignore)      # (args): why it does not go with them, or None
+
+    def __init__(self, path, run):
+        self.path, self.run = path, run
+        self.file = self.temporary = None
+        self.direct = is_direct(path)
+
+    def open(self):
+        """Begin to write.  Raises Failure if that is not possible."""
+        try:
+            if self.direct:
+                standard = self.path in STDOUT
+                if standard and sys.stdout is None:
+                    raise Failure("standard output is closed", 2)
+                self.file = open(1 if standard else self.path, "wb", closefd=not standard)
+                return
+            self.target = os.path.realpath(self.path)
+            folder = os.path.dirname(self.target)
+            os.makedirs(folder, exist_ok=True)
+            self.temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
+            self.file = open(self.temporary, "xb")
+            with contextlib.suppress(FileNotFoundError):
+                old = os.stat(self.target)
+                with contextlib.suppress(OSError, AttributeError):
+                    os.chown(self.temporary, old.st_uid, old.st_gid)
+                os.chmod(self.temporary, stat.S_IMODE(old.st_mode))
+        except OSError as error:
+            raise Failure(f"{self.path}: cannot be written: {error.strerror}", 2) from None
+
+    @contextlib.contextmanager
+    def named(self):
+        """Let an OSError tell which file it is about."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = self.path
+            raise
+
+    def write(self, text, errors="backslashreplace"):
+        """Write text, at once if somebody may be waiting for it."""
+        with self.named():
+            self.file.write(text.encode(errors=errors))
+            if self.direct:
+                self.file.flush()
+
+    def complete(self):
+        """Make sure that what was written is on its disk, if it has one."""
+        with self.named():
+            self.file.flush()
+            if stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
+                os.fsync(self.file.fileno())
+
+    def replace(self):
+        """Let the new file take its place."""
+        with self.named():
+            self.file.close()
+            if self.temporary:
+                os.replace(self.temporary, self.target)
+
+    def discard(self):
+        """Leave no trace, but for what has taken its place."""
+        with contextlib.suppress(OSError, AttributeError):
+            self.file.close()
+        if self.temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temporary)
+
+
+def with_fields(line, fields):
+    """Return a flagged line as it was, with more fields before its last brace."""
+    return f"{line.rstrip(BLANKS)[:-1]}, {fields}}}\n"
+
+
+class Flags(Output):
+    """The flagged lines as they were, with mean and sd."""
+
+    name, help = "output", 'the flagged purchases ("-": standard output)'
+
+    def flagged(self, line, flag):
+        self.write(with_fields(line, flag))
+
+
+class Rejects(Output):
+    """The malformed lines, byte for byte."""
+
+    name, help = "rejects", "write every malformed line there, as it was"
+
+    def skipped(self, line):
+        self.write(line + "\n", "surrogateescape")
+
+
+class Notify(Output):
+    """The flagged lines, with whom to tell: the friends, and those to recommend the
+    buyer to, at distance 2..D: nearest first, then with most friends in common, then by id."""
+
+    name, help = "notify", "write each flagged purchase with the users who are to be told"
+
+    @staticmethod
+    def look(detector, user, timestamp, amount, flag):
+        if flag:
+            friends, *further = detector.social.rings(user, detector.degree)
+            common = Counter(chain.from_iterable(map(detector.social.friends.get, friends)))
+            recommend = []
+            for ring in further:
+                recommend += sorted(sorted(ring), key=common.__getitem__, reverse=True)
+            return sorted(friends), recommend
+
+    def saw(self, seen):
+        self.feed, self.recommend = map(as_json, seen)
+
+    def flagged(self, line, flag):
+        self.write(with_fields(
+            line, f'{flag}, "feed": {self.feed}, "recommend": {self.recommend}'))
+
+
+class Snapshot(Output):
+    """A batch log that stands for all that was read: D, T, the friendships and every
+    user's last T purchases, sorted, so that the same state gives the same bytes."""
+
+    name, help = "snapshot", "write a batch log that stands for all that was read"
+
+    @staticmethod
+    def refused(args):
+        if args.shard and args.shard[0] != args.shard[1]:
+            return "--snapshot needs the last --shard: only that reads all of STREAM"
+
+    @staticmethod
+    def last_look(detector):
+        ids, amounts = Memo(as_json, sys.maxsize), Memo(dollars)
+        rows = [(purchase, user) for user, purchases in detector.history.of.items()
+                for purchase in purchases]
+        # Two stable sorts by plain keys are quicker than one by (timestamp, seq).
+        rows.sort(key=lambda row: row[0][1])
+        rows.sort(key=lambda row: row[0][0])
+        before = rows[0][0][0] if rows else "1970-01-01 00:00:00"
+        yield f'{{"D":"{detector.degree}", "T":"{detector.tracked}"}}\n'
+        for user, friends in sorted(detector.social.friends.items()):
+            yield "".join(f'{{"event_type":"befriend", "timestamp":"{before}", '
+                          f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
+                          for friend in sorted(friends) if user < friend)
+        for start in range(0, len(rows), 1000):
+            yield "".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
+                          f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
+                          for (timestamp, seq, amount), user in rows[start:start + 1000])
+
+    def saw(self, seen):
+        self.write(seen)
+
+
+# ---------------------------------------------------------------- a page to look at
+
+_STYLE = """
+:root { color-scheme: light dark; background: Canvas;
+  --faint: #59636e; --data: #0969da; --flag: #cf222e }
+@media (prefers-color-scheme: dark) {
+  :root { --faint: #9da7b1; --data: #58a6ff; --flag: #ff7b72 } }
+body { margin: 0 auto; padding: 8px 16px; max-width: 1100px; overflow-wrap: anywhere;
+  font: 16px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums }
+h1 { font-size: 24px } h1 + p { max-width: 50em }
+h2, caption { font-size: 16px; font-weight: 600; margin: 32px 0 0; text-align: left }
+h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; color: var(--faint) }
+svg { box-sizing: border-box; width: 100%; height: 264px; padding: 36px 36px 28px 64px;
+  overflow: visible; font-size: 12px; text-anchor: middle; fill: var(--faint) }
+svg svg { padding: 0; height: 100% } svg[role]:not(:has(line)) { display: none }
+rect { fill: transparent } .y { text-anchor: end }
+path { stroke: var(--data); stroke-width: 1.5px; vector-effect: non-scaling-stroke }
+path, rect:hover { fill: var(--data); fill-opacity: .12 }
+circle { fill: var(--flag); fill-opacity: .5; stroke: var(--flag) }
+line { stroke: var(--faint); stroke-opacity: .6 } .x line, .y line { stroke-opacity: .2 }
+.tables { display: flex; flex-wrap: wrap; gap: 0 64px } .tables div { overflow-x: auto }
+table { border-collapse: collapse; font-size: 14px } table, time { white-space: nowrap }
+th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
+th + *, td + * { padding-left: 1.5em }
+tbody th, .timestamp, .user { text-align: left; font-weight: 400 }
+@media (max-width: 600px) { .x text:nth-of-type(even) { display: none } }
+@media print { tr, svg { break-inside: avoid } .tables { display: block } }
+"""
+_DAY, _YEAR = 86400, 365 * 86400
+_ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
+_INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
+    (1, "s", (1, 2, 5, 10, 15, 30)), (60, "min", (1, 2, 5, 10, 15, 30)),
+    (3600, "h", (1, 2, 3, 6, 12)),
+    (_DAY, "d", (1, 2, 7, 14, 30, 60, 91, 182, *(365 * n for n in _ROUND[:11])))) for n in numbers}
+_WIDTHS = {19: "seconds", 16: "minutes", 13: "hours", 10: "days", 7: "months", 4: "years"}
+
+
+def gather(tallies, more):
+    """Add (key, tally) pairs, in the order of the log, to a dict of tallies; return it.
+
+    A tally is [number, total, sum of squares, largest, first timestamp] of some
+    purchases.  The keys stay in the order in which their firsts stand in the log.
+    """
+    for key, (number, total, squares, largest, first) in more:
+        tally = tallies.setdefault(key, [0, 0, 0, largest, first])
+        tally[0] += number
+        tally[1] += total
+        tally[2] += squares
+        if largest > tally[3]:
+            tally[3] = largest
+        if first < tally[4]:
+            tally[4] = first
+            tallies[key] = tallies.pop(key)
+    return tallies
+
+
+def legible(value):
+    """Return a text or int as HTML, cut to 60 characters, all of which can be seen."""
+    text = value if isinstance(value, str) else f"{value:,}"
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:61])
+    return escape(text if len(text) <= 60 else text[:60] + "…", quote=False)
+
+
+def money(cents):
+    """Return cents as dollars with thousands separators: 1,601.83."""
+    return re.sub(r"\B(?=(\d{3})+\.)", ",", dollars(cents))
+
+
+def table(name, caption, count, heads, rows):
+    """Return a <table> of rows of texts and of whole numbers, the first ones of `count`.
+
+    Timestamps and users are what a row is about: its heads, and left-aligned.
+    """
+    heads = heads.split(", ")
+    columns = "".join(f'<th scope="col" class="{head}">{head}</th>' for head in heads)
+    row = "<tr>%s</tr>\n" % "".join('<th scope="row">%s</th>' if head in ("timestamp", "user")
+                                    else "<td>%s</td>" for head in heads)
+    body = "".join(row % tuple(map(legible, cells)) for cells in rows)
+    part = "" if 0 < count == len(rows) else f"{len(rows)} of {count:,}" if count else "none"
+    return (f'<div tabindex="0"><table id="{name}">\n<caption>{caption} <small>{part}</small>'
+            f"</caption>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div>")
+
+
+def chart(name, title, words, x_ticks=(), y_ticks=(), marks=()):
+    """Return an <svg> of (what it is, shapes) marks on a grid, with a title and words.
+
+    Positions are in per cent of the plot and sizes in pixels, so text is as large on
+    any screen; the labels of the (position, label) ticks stand in the padding.
+    """
+    x_axis = "".join(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="100%"/>'
+                     f'<text x="{x:.2f}%" y="100%" dy="20">{label}</text>' for x, label in x_ticks)
+    y_axis = "".join(f'<line x2="100%" y1="{y:.2f}%" y2="{y:.2f}%"/>'
+                     f'<text x="-10" y="{y:.2f}%" dy="4">{label}</text>' for y, label in y_ticks)
+    plot = "\n".join(f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
+    return (f'<h2>{title}</h2>\n<p>{words}</p>\n<svg id="{name}" role="img">\n'
+            f"<title>{title}</title><desc>{words}</desc>\n"
+            f'<g class="x">{x_axis}</g>\n<g class="y">{y_axis}</g>\n{plot}\n</svg>')
+
+
+class Period:
+    """The time of a stream in at most 240 intervals, of the shortest round length that does.
+
+    A time is in seconds since the year 1 began; intervals begin at multiples of their length.
+    """
+
+    def __init__(self, first, last):
+        first, last = self.seconds(first), self.seconds(last)
+        size = next(size for size in _INTERVALS if last // size - first // size < 240)
+        self.times = range(first // size * size, (last // size + 1) * size, size)
+
+    @staticmethod
+    def seconds(timestamp):
+        """Return the time when a second, or minute, ... or year, begins."""
+        text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
+        return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
+
+    @staticmethod
+    def timestamp(time):
+        """Return the timestamp of a time."""
+        return str(datetime.min + timedelta(seconds=time))
+
+    def across(self, time):
+        """Return where a time is, in per cent of the period."""
+        return 100 * (time - self.times.start) / (self.times.stop - self.times.start)
+
+    def ticks(self):
+        """Return up to nine (position, label); when 30 days apart, at months or years."""
+        begin, end = self.times.start, min(self.times.stop, self.seconds("9999-12-31 23:59:59"))
+        step = next(size for size in _INTERVALS if end - begin <= 8 * size)
+        times = range(begin // step * step, end, step)
+        if step >= 30 * _DAY:
+            months = -(-step * 12 // _YEAR)
+            first, last = (12 * int(self.timestamp(time)[:4]) for time in (begin, end))
+            times = [self.seconds("%04d-%02d" % (month // 12, month % 12 + 1))
+                     for month in range(-(-first // months) * months, last + 12, months)]
+        part = (slice(4) if step >= _YEAR else slice(7) if step >= 30 * _DAY else
+                slice(10) if step >= _DAY else slice(5, 16) if step >= 60 else slice(11, 19))
+        return [(self.across(time), self.timestamp(time)[part])
+                for time in times if begin <= time < end]
+
+
+class Report(Output):
+    """A page to look at: what happened, where the flags are, how far they stand out.
+
+    It is made of tallies (see `gather`) by timestamp and by user.  Memory is bounded:
+    of more than `limit` timestamps all are cut to minutes, then to hours, and so on.
+    """
+
+    name, help = "report", "write a page that shows what happened, live if STREAM is"
+    limit, dots = 100000, 500
+
+    def __init__(self, path, run):
+        super().__init__(path, run)
+        self.width = 19         # characters of a timestamp that are kept
+        self.moments = {}       # timestamp -> tally of its purchases
+        self.flagged_at = {}    # timestamp -> tally of its flagged purchases
+        self.users = {}         # user -> tally of the flagged purchases
+        self.farthest = []      # (mean - amount, timestamp, user, amount, flag)
+        self.shown, self.due = None, 0      # the live page, and when there may be another
+
+    @staticmethod
+    def look(detector, user, timestamp, amount, flag):
+        history = detector.history
+        return history.moments[timestamp], user, history.amounts[amount], flag
+
+    def saw(self, seen):
+        timestamp, user, amount, flag = seen
+        moment = timestamp[:self.width]
+        tally = 1, amount, amount * amount, amount, timestamp
+        gather(self.moments, ((moment, tally),))
+        if flag is not None:
+            gather(self.flagged_at, ((moment, tally),))
+            gather(self.users, ((user, tally),))
+            self.farthest.append((flag.mean - amount, timestamp, user, amount, flag))
+            if len(self.farthest) > 2 * self.dots:
+                self.rank()
+        while len(self.moments) > self.limit:
+            self.shorten()
+
+    def beat(self):
+        """Show how a live stream goes on."""
+        if self.run.live and not self.direct and time.monotonic() >= self.due:
+            page = self.page(refresh=True)
+            if page != self.shown:
+                self.show(page)
+            self.due = time.monotonic() + 2
+
+    def show(self, page):
+        """Let a live page take the place of the one before."""
+        live = Output(self.path, self.run)
+        try:
+            live.open()
+            live.write(page)
+            live.replace()
+            self.shown = page
+        finally:
+            live.discard()
+
+    def finish(self):
+        self.write(self.page())
+
+    def replace(self):
+        super().replace()
+        self.shown = None
+
+    def discard(self):
+        """Also of a live run that ends before its stream something remains, but not live."""
+        super().discard()
+        if self.shown is not None:
+            with contextlib.suppress(OSError, Failure):
+                self.show(self.page())
+
+    def rank(self):
+        """Keep the farthest, in order.  Sorting is stable: ties stay in the order of the log."""
+        self.farthest.sort(key=itemgetter(0, 1))
+        del self.farthest[self.dots:]
+
+    def shorten(self):
+        """Keep less of every timestamp."""
+        self.width = next(width for width in _WIDTHS if width < self.width)
+        self.moments, self.flagged_at = (
+            gather({}, ((moment[:self.width], tally) for moment, tally in tallies.items()))
+            for tallies in (self.moments, self.flagged_at))
+
+    def page(self, refresh=False):
+        """Return the page.  With `refresh` a browser reads it again and again."""
+        self.rank()
+        detector, batch, stream = self.run.detector, self.run.batch, self.run.stream
+        first, last = min(self.moments, default=""), max(self.moments, default="")
+        period = Period(first, last) if first else None
+        span = f", from <time>{first}</time> to <time>{last}</time>" if first else ""
+        judged, flagged = (sum(tally[0] for tally in tallies.values())
+                           for tallies in (self.moments, self.flagged_at))
+        return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{'<meta http-equiv="refresh" content="2">' if refresh else ""}
+<title>Anomalous purchases in {legible(stream.name)}</title>
+<style>{_STYLE}</style></head>
+<body><h1>Anomalous purchases</h1>
+<p>Purchases judged: <b>{judged:,}</b>{span}. Flagged:
+<b>{flagged:,}</b> ({money(10000 * flagged // max(judged, 1))}%), for being more than 3 sd above
+the mean of the last T = {detector.tracked:,} purchases in the buyer’s network, D = {detector.degree:,}
+degrees. Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
+Logs: {legible(batch.name)}, {legible(stream.name)}.
+{"" if self.width == 19 else f"Timestamps, being so many, are cut to {_WIDTHS[self.width]}."}</p>
+{self.over_time(period)}
+{self.amounts(period)}
+<div class="tables">
+{self.tables()}
+</div></body></html>
+"""
+
+    def over_time(self, period):
+        """Return the chart of the purchases per interval, with a pin where some are flagged."""
+        if not period:
+            return chart("over-time", "Purchases over time", "There are no purchases.")
+        times, size = period.times, period.times.step
+        purchases, flagged = (
+            gather({}, ((period.seconds(moment) // size * size, tally)
+                        for moment, tally in tallies.items()))
+            for tallies in (self.moments, self.flagged_at))
+        numbers = [purchases[time][0] if time in purchases else 0 for time in times]
+        step = next(n for n in _ROUND if 4 * n >= max(numbers))
+        top = -(-max(numbers) // step) * step
+        unit = _INTERVALS[size]
+        words = f"Purchases per {unit}. The dots above are for flagged ones, larger for more."
+        line = "".join(f"V{-number}H{i}" for i, number in enumerate(numbers, 1))
+        marks = [(words, f'<svg viewBox="0 {-top} {len(times)} {top}" preserveAspectRatio="none">'
+                         f'<path d="M0 0{line}V0"/></svg>')]
+        for time, number in zip(times, numbers):
+            what = f"{period.timestamp(time)}, {unit}: purchases {number:,}"
+            x, width = period.across(time), 100 / len(times)
+            shapes = f'<rect x="{x:.2f}%" width="{width:.2f}%" height="100%"/>'
+            if time in flagged:
+                pins, _, _, largest, _ = flagged[time]
+                what += f", flagged {pins:,}, the largest {money(largest)}"
+                radius = 2 + 3.5 * log10(1 + pins)
+                shapes += f'<circle cx="{x + width / 2:.2f}%" cy="-16" r="{radius:.1f}"/>'
+            marks.append((what, shapes))
+        return chart("over-time", "Purchases over time", words, period.ticks(), [
+            (100 - 100 * n / top, f"{n:,.7g}") for n in range(0, top + 1, step)], marks)
+
+    def amounts(self, period):
+        """Return the chart of the flagged amounts, each with its mean and limit."""
+        if not self.farthest:
+            return chart("amounts", "Flagged amounts", "Nothing is flagged.")
+        least = max(1, min(flag.mean for *_, flag in self.farthest))
+        low = max(n for n in _ROUND if n <= least)
+        high = next(n for n in _ROUND if n > max(low, *(row[3] for row in self.farthest)))
+
+        def y(cents):
+            return 100 - 100 * log10(max(cents, low) / low) / log10(high / low)
+
+        grids = ([n for n in _ROUND[::every] if low <= n <= high] for every in (1, 3, 6, 9))
+        grid = next(grid for grid in grids if len(grid) <= 8)
+        marks = []
+        for _, timestamp, user, amount, (mean, sd) in self.farthest:
+            x, limit = period.across(period.seconds(timestamp) + .5), mean + 3 * sd
+            marks.append((
+                f"{timestamp}, user {legible(user)}: {money(amount)}, "
+                f"mean {money(mean)}, limit {money(limit)}",
+                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(mean):.2f}%" y2="{y(limit):.2f}%"/>'
+                f'<circle cx="{x:.2f}%" cy="{y(amount):.2f}%" r="3"/>'))
+        words = "On a logarithmic scale, each above a line from its mean to its limit, mean + 3 sd."
+        return chart("amounts", "Flagged amounts", words, period.ticks(), [
+            (y(n), f"{'≤ ' * (n == 1)}{n / 100:,.7g}") for n in grid], marks)
+
+    def tables(self):
+        """Return the tables; of equals the earlier stands first."""
+        def most(tallies):
+            return nsmallest(20, tallies.items(), key=lambda item: (-item[1][0], item[1][4]))
+
+        flagged = {moment: tally[0] for moment, tally in self.flagged_at.items()}
+        return "\n".join([
+            table("busiest", "Busiest timestamps", len(self.moments),
+                  "rank, timestamp, purchases, total, flagged",
+                  [(rank, moment, number, money(total), flagged.get(moment, 0))
+                   for rank, (moment, (number, total, *_)) in enumerate(most(self.moments), 1)]),
+            table("flagged-times", "Timestamps with most flags", len(flagged),
+                  "rank, timestamp, flagged, mean, sd",
+                  [(rank, moment, tally[0], *map(money, baseline(*tally[:3])))
+                   for rank, (moment, tally) in enumerate(most(self.flagged_at), 1)]),
+            table("flagged", "Flagged purchases, farthest above their mean first",
+                  sum(flagged.values()), "timestamp, user, amount, mean, sd, sd above",
+                  [(timestamp, user, money(amount), money(mean), money(sd),
+                    money(100 * (amount - mean) // sd)[:-1] if sd else "∞")
+                   for _, timestamp, user, amount, (mean, sd) in self.farthest[:200]]),
+            table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
+                  [(user, tally[0], money(tally[3])) for user, tally in most(self.users)])])
+
+
+OUTPUTS = Flags, Rejects, Notify, Report, Snapshot      # they take their places in this order
+
+
+# ------------------------------------------------- parts of a stream, in processes
+
+PART = 1 << 18      # bytes that are worth a process
+
+
+def number_of_jobs(jobs, size, state):
+    """Return in how many processes to judge `size` bytes; `jobs` if that is given.
+
+    A fork of a large state costs what judging a part of its size does: `state` is
+    how many bytes it was read from.
+    """
     if not size or not hasattr(os, "fork"):
         return 1
     if jobs:
         return jobs
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
         os.cpu_count() or 1)
-    return max(1, min(processors, size // part))
+    return max(1, min(processors, size // max(PART, state // 24)))
 
 
-def line_start(path, offset):
-    """Return where the first line of a file that starts at offset or later does."""
-    if offset == 0:
-        return 0
-    with open(path, "rb") as file:
-        file.seek(offset - 1)
-        while not file.readline(CHUNK).endswith(b"\n"):
-            if file.tell() >= os.path.getsize(path):
-                break
-        return file.tell()
+class Kept:
+    """Stands for the Findings in another process: keeps every call in a file, pickled,
+    for the process that has the real ones to make it there."""
 
+    def __init__(self, file):
+        self.file, self.calls = file, []
 
-def line_end(path, lines):
-    """Return where the first `lines` lines of a file end."""
-    with open(path, "rb") as file:
-        return sum(map(len, islice(file, lines)))
+    def __getattr__(self, name):
+        def keep(*arguments):
+            self.calls.append((name, arguments))
+            if len(self.calls) == 1000:
+                self.write()
+        setattr(self, name, keep)
+        return keep
 
-
-def parts(path, jobs, shard=(1, 1), begin=0, lead=0):
-    """Return (start, stop) bytes of `jobs` parts of shard K of N of a log, from begin.
-
-    A line belongs to the part that it starts in.  The first part is larger by
-    `lead` tenths of the others.  The last part of all stops at None: where the
-    log ends.
-    """
-    k, shards = shard
-    size = max(os.path.getsize(path) - begin, 0)
-    tenths = [10 * piece + lead * (piece > 0) for piece in range((k - 1) * jobs, k * jobs + 1)]
-    cuts = [line_start(path, begin + size * tenth // (10 * shards * jobs + lead))
-            for tenth in tenths]
-    if k == shards:
-        cuts[-1] = None
-    return list(zip(cuts, cuts[1:]))
+    def write(self):
+        pickle.dump(self.calls, self.file, pickle.HIGHEST_PROTOCOL)
+        self.calls.clear()
 
 
 class Worker:
-    """A forked process that does task(sink, tick) for a part of a log.
+    """A forked process that does task(findings, beat), what it finds being kept."""
 
-    task returns something to pickle.  What it sends to its sink is kept until
-    `join` passes it on.
-    """
+    def __init__(self, task):
+        import multiprocessing
+        import tempfile
+        self.file = tempfile.TemporaryFile()
+        self.process = multiprocessing.get_context("fork").Process(
+            target=self.work, args=(task, os.getpid()), daemon=True)
+        self.process.start()
 
-    def __init__(self, task, sink):
-        self.sink = WorkerSink(sink)
-        self.status = None
-        answer, answer_to = os.pipe()
-        parent = os.getpid()
-        self.pid = os.fork()
-        if not self.pid:
-            try:
-                os.close(answer)
-                self.work(task, answer_to, parent)
-            finally:
-                os._exit(1)
-        os.close(answer_to)
-        self.answer = open(answer, "rb")
-
-    def work(self, task, answer_to, parent):
-        """In the new process: do the task, answer (result, reports, error), and end."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def work(self, task, parent):
+        """In the new process: do the task, and end."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-        result, error = None, ""
+        kept, status = Kept(self.file), 1
 
-        def tick(data):
+        def beat(data):
             if os.getppid() != parent:
                 os._exit(1)
 
         try:
-            result = task(self.sink, tick)
-            for file in filter(None, (self.sink.flags, self.sink.rejects)):
-                file.flush()
-        except (Failure, OSError, MemoryError) as problem:
-            error = explained(problem)
-        with open(answer_to, "wb") as file:
-            pickle.dump((result, self.sink.kept, error), file, pickle.HIGHEST_PROTOCOL)
-        os._exit(0)
+            try:
+                task(kept, beat)
+            except (Failure, OSError, MemoryError) as error:
+                kept.failed(explained(error))
+            kept.write()
+            self.file.flush()
+            status = 0
+        finally:
+            os._exit(status)    # without what a process does at its end, or says of an error
 
-    def check(self):
-        """Raise Failure if the process has died."""
-        if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.status = status if pid else None
-        if self.status:
-            raise Failure("a worker process died; no output file is changed")
-
-    def join(self, sink, first_line=0):
-        """Wait for the end of the task, pass on what it has sent, return its result.
+    def join(self, findings):
+        """Wait for the end, and let the findings know what was found.
 
         Raises Failure if the task failed or the process died.
         """
-        try:
-            result, reports, error = pickle.load(self.answer)
-        except (EOFError, pickle.UnpicklingError):
-            raise Failure("a worker process died; no output file is changed") from None
-        if error:
-            raise Failure(error)
-        for number, reason in reports:
-            sink.relay(first_line + number, reason)
-        for mine, whole in (self.sink.flags, sink.flags), (self.sink.rejects, sink.rejects):
-            if mine:
-                mine.seek(0)
-                shutil.copyfileobj(mine, whole)
-        return result
+        self.process.join()
+        if self.process.exitcode:
+            raise Failure("a worker process died; no output file is changed")
+        end = self.file.seek(0, os.SEEK_END)
+        self.file.seek(0)
+        while self.file.tell() < end:
+            for name, arguments in pickle.load(self.file):
+                getattr(findings, name)(*arguments)
 
     def end(self):
         """End the process, if it has not ended."""
-        if self.status is None:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        for file in filter(None, (self.answer, self.sink.flags, self.sink.rejects)):
-            file.close()
+        self.process.kill()
+        self.process.join()
+        self.file.close()
 
 
-@contextlib.contextmanager
-def undisturbed():
-    """Hold SIGINT and SIGTERM back: no process may be started and then lost."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def working(tasks, sink, tick):
-    """Start a Worker for each task; yield them and a tick that watches over them."""
-    workers = []
-
-    def watch(data):
-        tick(data)
-        for worker in workers:
-            worker.check()
-
-    try:
-        for task in tasks:
-            with undisturbed():
-                workers.append(Worker(task, sink))
-        yield workers, watch
-    finally:
-        if workers:
-            with undisturbed():
-                for worker in workers:
-                    worker.end()
-
-
-def part_lines(file, start=0, stop=None, tick=ignore):
-    """Return the `whole_lines` of a part of a log, without a byte-order mark."""
-    if start:
-        file.seek(start)
-    chunks = whole_lines(file, None if stop is None else stop - start, tick)
-    return chunks if start else without_bom(chunks)
-
-
-def load_batch(path, chunks, lines, jobs, detector, sink, tick):
-    """Apply the batch log, whose first `lines` are taken, in `jobs` processes.
-
-    The first part is applied to the detector as it is read, by this process.
-    Of each other part a worker learns what there is to know in the end: every
-    user's last purchases and the last word on every friendship.  That takes it
-    time at the end, so the first part is larger.  Returns Counts.
-    """
-    counts = Counts(lines)
-    if jobs == 1:
-        replay(chunks, detector, detector.record, counts, ignore, sink.skipped)
-        return counts
-    with open_log(path) as file:
-        first, *others = parts(path, jobs, begin=line_end(path, lines), lead=3)
-        tasks = [partial(learn_part, path, part, detector.tracked) for part in others]
-        with working(tasks, sink, tick) as (workers, watch):
-            replay(part_lines(file, *first, watch), detector, detector.record,
-                   counts, ignore, sink.skipped)
-            for worker in workers:
-                more, loads, learnt = worker.join(sink, counts.lines)
-                network, history = loads(learnt)
-                detector.social.absorb(*network)
-                detector.history.absorb(*history)
-                counts.add(more)
-    return counts
-
-
-def learn_part(path, part, tracked, sink, tick):
-    """Return what a part of a batch log says: (Counts, loads, data), where loads(data)
-    gives the arguments of SocialNetwork.absorb and PurchaseHistory.absorb.
-    """
-    first_seq = part[0]       # later than all numbers before: a purchase takes many bytes
-    counts, social, history = Counts(), PartialNetwork(), PurchaseHistory(tracked, first_seq)
-    with open_log(path) as file:
-        replay(part_lines(file, *part, tick), social, history.record, counts, ignore, sink.skipped)
-    friends = {user: list(friends) for user, friends in social.friends.items()}
-    for user, purchases in history.of.items():
-        if type(purchases) is deque:
-            history.of[user] = list(purchases)
-    learnt = ((friends, social.parted), (history.of, first_seq, history.seq, history.newest))
-    try:
-        return counts, marshal.loads, marshal.dumps(learnt)     # thrice as quick as pickle
-    except ValueError:
-        return counts, pickle.loads, pickle.dumps(learnt)       # which knows Fractions
-
-
-def judge_stream(file, path, shard, jobs, detector, sink, tick):
-    """Judge the stream log, or a shard of it, in `jobs` processes; return Counts.
+def judge_stream(log, shard, jobs, run, beat):
+    """Judge the stream log, or a shard of it, in `jobs` processes.
 
     Each process applies all events before its part but judges only its part, so
     the parts joined in order are what one process would have written.
     """
-    if jobs == 1 and not shard:
-        return judge_part(file, (0, None), detector, sink, tick)
-    first, *others = parts(path, jobs, shard or (1, 1))
-    if others:
-        detector.history.of_everybody()     # or every worker would do this again
-        gc.freeze()
-    tasks = [partial(judge_part_of, path, part, detector) for part in others]
-    with working(tasks, sink, tick) as (workers, watch):
-        counts = judge_part(file, first, detector, sink, watch)
+    cuts = log.cuts(jobs, shard or (1, 1)) if jobs > 1 or shard else [0, None]
+    first, *others = zip(cuts, cuts[1:])
+    workers = []
+    try:
+        if others:
+            run.detector.history.of_everybody()     # or every worker would do this again
+            gc.freeze()
+        for part in others:
+            workers.append(Worker(partial(judge_part, log, part, run)))
+        judge_part(log, first, run, run.stream, beat)
         for worker in workers:
-            counts.add(worker.join(sink))
-    return counts
+            worker.join(run.stream)
+    finally:
+        for worker in workers:
+            worker.end()
 
 
-def judge_part(file, part, detector, sink, tick):
-    """Apply the events of a stream log before a part, judge the part; return Counts."""
+def judge_part(log, part, run, findings, beat):
+    """Apply the stream log up to a part, then judge that, for the findings."""
+    detector, outputs = run.detector, run.stream.outputs
+    looks = [(place, output.look) for place, output in enumerate(outputs) if output.look]
+
+    def purchase(user, timestamp, amount):
+        flag = detector.purchase(user, timestamp, amount)
+        for place, look in looks:
+            seen = look(detector, user, timestamp, amount, flag)
+            if seen:
+                findings.saw(place, seen)
+        return flag
+
+    def passed(lines, events):
+        run.stream.lines += lines
+
     start, stop = part
-    before = Counts()
-    replay(part_lines(file, 0, start, tick), detector, detector.record, before, ignore, ignore)
-    counts = Counts(before.lines)
+    if start:
+        replay(log.chunks(0, start, beat), detector, detector.record,
+               SimpleNamespace(read=passed, skipped=ignore))
     recorded = detector.history.recorded
-    replay(part_lines(file, start, stop, tick), detector, detector.purchase,
-           counts, sink.flagged, sink.skipped)
-    counts.judged = detector.history.recorded - recorded
-    return counts
-
-
-def judge_part_of(path, part, detector, sink, tick):
-    """Do judge_part in a process that has to open the log itself."""
-    with open_log(path) as file:
-        return judge_part(file, part, detector, sink, tick)
+    replay(log.chunks(start, stop, beat), detector,
+           purchase if looks else detector.purchase, findings)
+    findings.judged(detector.history.recorded - recorded)
+    if stop is None:
+        for place, output in enumerate(outputs):
+            for seen in output.last_look(detector):
+                findings.saw(place, seen)
 
 
 # -------------------------------------------------------------- command line
 
-def open_log(path):
-    """Open a log to read unbuffered; "-" is standard input.  Raises Failure."""
-    try:
-        if path != "-":
-            return open(path, "rb", buffering=0)
-        if sys.stdin is None:
-            raise Failure("standard input is closed", 2)
-        return open(0, "rb", buffering=0, closefd=False)
-    except OSError as error:
-        raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
+Run = namedtuple("Run", "detector batch stream live")
+Run.__doc__ = """What an output may ask about its run: the Detector, the Findings of both
+logs, and whether the stream comes from standard input."""
 
-
-def explained(error):
-    """Return the text of an error for the user."""
-    if isinstance(error, MemoryError):
-        return "out of memory; no output file is changed"
-    if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror or error}; no output file is changed"
-    return str(error)
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message):
-        raise Failure(f"{message} (--help tells the usage)", 2)
-
-
-def option(function, *arguments):
-    """Return the `type` of an argparse option: function(text, *arguments)."""
-    def parse(text):
-        try:
-            return function(text, *arguments)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-    return parse
-
-
-def shard(text):
-    """Return (K, N) of "K/N", 1 <= K <= N.  Raises ValueError."""
-    k, slash, n = text.partition("/")
-    k, n = whole_number(k, 1), whole_number(n, 1)
-    if k > n:
-        raise ValueError(f"{shown(text)} is not K/N with K from 1 to N")
-    return k, n
-
-
-def parse(arguments):
-    """Return the parsed command line.  Raises Failure."""
-    parser = Parser(
-        prog="anomaly_detection.py", allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [options] [BATCH STREAM OUTPUT]",
-        description="Flag the purchases of STREAM that are anomalous within the buyer's "
-                    "social network.",
-        epilog="""\
+FILES = {"batch": "log_input/batch_log.json", "stream": "log_input/stream_log.json",
+         "output": "log_output/flagged_purchases.json"}     # from the project's folder
+EPILOG = """\
 BATCH, STREAM and OUTPUT are by default the project's own log_input/batch_log.json,
 log_input/stream_log.json and log_output/flagged_purchases.json.
 
@@ -1392,43 +1676,83 @@ The last is a live monitor: with STREAM "-" and OUTPUT "-" each flagged purchase
 written as soon as it has been read.
 
 exit status: 0 done, 1 failed midway, 2 could not start, 130 Ctrl-C, 143 SIGTERM;
-unless it is 0, an existing OUTPUT is left as it was.""")
+unless it is 0, an existing OUTPUT is left as it was."""
+
+
+def shard(text):
+    """Return (K, N) of "K/N", 1 <= K <= N.  Raises ValueError."""
+    k, slash, n = text.partition("/")
+    k, n = whole_number(k, 1), whole_number(n, 1)
+    if k > n:
+        raise ValueError(f"{shown(text)} is not K/N with K from 1 to N")
+    return k, n
+
+
+def parser():
+    """Return the ArgumentParser; its errors are one line, a Failure."""
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message):
+            raise Failure(f"{message} (--help tells the usage)", 2)
+
+    def checked(function, *arguments):
+        def parse(text):
+            try:
+                return function(text, *arguments)
+            except ValueError as error:
+                raise argparse.ArgumentTypeError(str(error)) from None
+        return parse
+
+    parser = Parser(
+        prog="anomaly_detection.py", usage="%(prog)s [options] [BATCH STREAM OUTPUT]",
+        description="Flag the purchases of STREAM that are anomalous within the buyer's "
+                    "social network.", epilog=EPILOG, allow_abbrev=False,
+        # With a width of its own it need not look for that of the terminal.
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=88))
     add = parser.add_argument
-    names = "batch", "stream", "output"
     add("files", nargs="*", metavar="BATCH STREAM OUTPUT", help=argparse.SUPPRESS)
     add("--batch-log", dest="batch", metavar="FILE", help="the log that builds the state")
     add("--stream-log", dest="stream", metavar="FILE",
         help='the log whose purchases are judged ("-": standard input)')
-    add("--output", metavar="FILE", help='the flagged purchases ("-": standard output)')
-    add("-D", "--degree", type=option(whole_number, 1), metavar="N",
+    for kind in OUTPUTS:
+        add("--" + kind.name, metavar="FILE", help=kind.help)
+    add("-D", "--degree", type=checked(whole_number, 1), metavar="N",
         help="degrees of the network, instead of the batch log's D")
-    add("-T", "--tracked", type=option(whole_number, 2), metavar="N",
+    add("-T", "--tracked", type=checked(whole_number, 2), metavar="N",
         help="purchases that decide, instead of the batch log's T")
-    add("--rejects", metavar="FILE", help="write every malformed line there, as it was")
     add("--strict", action="store_true", help="end at the first malformed line")
-    add("--jobs", type=option(whole_number, 1), metavar="N",
-        help="processes to work in (default: the processors, if the logs are large)")
-    add("--shard", type=option(shard), metavar="K/N",
+    add("--jobs", type=checked(whole_number, 1), metavar="N",
+        help="processes to judge in (default: the processors, if STREAM is large)")
+    add("--shard", type=checked(shard), metavar="K/N",
         help="judge only the K-th of N parts of STREAM; the outputs, joined, are the whole")
     add("--quiet", action="store_true", help="write nothing but errors to standard error")
     add("--version", action="version", version=f"%(prog)s {__version__}")
-    args = parser.parse_intermixed_args(arguments)
-    if len(args.files) > len(names):
-        parser.error(f"too many files: {' '.join(map(shown, args.files))}")
-    for name, path in zip(names, args.files):
+    return parser
+
+
+def parse(arguments):
+    """Return the parsed command line.  Raises Failure."""
+    line = parser()
+    args = line.parse_intermixed_args(arguments)
+    if len(args.files) > len(FILES):
+        line.error(f"too many files: {' '.join(map(shown, args.files))}")
+    for name, path in zip(FILES, args.files):
         if getattr(args, name) is not None:
-            parser.error(f"the {name} file is given twice")
+            line.error(f"the {name} file is given twice")
         setattr(args, name, path)
     root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    for name, default in zip(names, ("log_input/batch_log.json", "log_input/stream_log.json",
-                                     "log_output/flagged_purchases.json")):
+    for name, default in FILES.items():
         if getattr(args, name) is None:
             setattr(args, name, os.path.join(root, *default.split("/")))
-    for name in (*names, "rejects"):
+    for name in (*FILES, *(kind.name for kind in OUTPUTS)):
         if getattr(args, name) == "":
-            parser.error(f"the name of the {name} file is empty")
+            line.error(f"the name of the {name} file is empty")
     if args.batch == "-":
-        parser.error('BATCH cannot be "-", only STREAM can')
+        line.error('BATCH cannot be "-", only STREAM can')
+    for kind in OUTPUTS:
+        if getattr(args, kind.name) and kind.refused(args):
+            line.error(kind.refused(args))
     return args
 
 
@@ -1439,14 +1763,16 @@ def check_files(args, logs):
             status = os.fstat(1) if path in STDOUT else os.stat(path)
         except OSError:
             return os.path.realpath(path)
-        return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+        if stat.S_ISREG(status.st_mode):
+            return status.st_dev, status.st_ino
+        return STDOUT if path in STDOUT else None       # any other may be written by many
 
     taken = {}
     for log in logs:
-        status = os.fstat(log.fileno())
+        status = os.fstat(log.file.fileno())
         if stat.S_ISREG(status.st_mode):
-            taken[status.st_dev, status.st_ino] = log.name
-    for path in filter(None, (args.output, args.rejects)):
+            taken[status.st_dev, status.st_ino] = log
+    for path in filter(None, (getattr(args, kind.name) for kind in OUTPUTS)):
         if os.path.isdir(path):
             raise Failure(f"{path}: is a folder; no output file is changed", 2)
         mine = identity(path)
@@ -1456,104 +1782,124 @@ def check_files(args, logs):
             taken[mine] = path
 
 
-def run(args, console):
+def run(args, console, signals):
     """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped."""
-    if args.output in STDOUT and sys.stdout is None:
-        raise Failure("standard output is closed", 2)
     with contextlib.ExitStack() as stack:
-        batch, stream = (stack.enter_context(open_log(path)) for path in (args.batch, args.stream))
+        batch = Log(args.batch)
+        stack.enter_context(batch.file)
+        stream = Log(args.stream)
+        stack.enter_context(stream.file)
         check_files(args, (batch, stream))
-        sizes = [regular_size(log) for log in (batch, stream)]
-        if args.shard and sizes[1] is None:
+        if args.shard and stream.size is None:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
-        sizes = [size or 0 for size in sizes]
-        jobs = (number_of_jobs(args.jobs, sizes[0], BATCH_PART),
-                # A fork of a large state costs what judging a part of its size does.
-                number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1],
-                               max(STREAM_PART, sizes[0] // 24)))
-        tick = console.watch(sum(size // n for size, n in zip(sizes, jobs)))
-        chunks = part_lines(batch, tick=tick)
-        degree, tracked, lines, chunks = read_header(args.batch, chunks, args.degree, args.tracked)
-        detector = Detector(degree, tracked)
-        rejects, output = (path and enter_replacement(stack, path)
-                           for path in (args.rejects, args.output))
+        sizes = [log.size or 0 for log in (batch, stream)]
+        jobs = number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1], sizes[0])
+        tick = console.watch(sizes[0] + sizes[1] // jobs)
+        degree, tracked, lines, chunks = batch.header(
+            batch.chunks(beat=tick), args.degree, args.tracked)
+        this = Run(Detector(degree, tracked), Findings(batch, console, args.strict, lines),
+                   Findings(stream, console, args.strict), args.stream == "-")
+        files = this.stream.outputs
+        for kind in OUTPUTS:
+            if getattr(args, kind.name):
+                files.append(kind(getattr(args, kind.name), this))
+                stack.callback(files[-1].discard)
+                files[-1].open()
+        if not args.shard or args.shard[0] == 1:
+            this.batch.outputs = files
+
+        def beat(data):
+            tick(data)
+            for output in files:
+                output.beat()
+            return signals.received
 
         times = [time.perf_counter()]
-        first_shard = not args.shard or args.shard[0] == 1
-        batch_counts = load_batch(args.batch, chunks, lines, jobs[0], detector, Sink(
-            args.batch, console.report, None, first_shard and rejects, strict=args.strict), tick)
+        replay(chunks, this.detector, this.detector.record, this.batch)
         times.append(time.perf_counter())
-        name = "<stdin>" if args.stream == "-" else args.stream
-        counts = judge_stream(stream, args.stream, args.shard, jobs[1], detector, Sink(
-            name, console.report, output, rejects, is_direct(args.output), args.strict), tick)
+        signals.patient = bool(args.snapshot) and this.live
+        judge_stream(stream, args.shard, jobs, this, beat)
         times.append(time.perf_counter())
-        for file, path in (rejects, args.rejects), (output, args.output):
-            if file:
-                complete(file, path)    # both, before either takes its place
+        for step in "finish", "complete", "replace":    # all files, before the next step
+            for output in files:
+                getattr(output, step)()
+    summary(this, times, args, console)
+
+
+def summary(this, times, args, console):
+    """Say what was done."""
+    batch, stream = this.batch.counts, this.stream.counts
     console.report(
-        f"anomaly_detection: batch {batch_counts.events} events ({batch_counts.skipped} skipped), "
-        f"stream {counts.events} events ({counts.skipped} skipped), {counts.judged} judged, "
-        f"{counts.flagged} flagged, {times[1] - times[0]:.2f} s batch + "
+        f"anomaly_detection: batch {batch['events']} events ({batch['skipped']} skipped), "
+        f"stream {stream['events']} events ({stream['skipped']} skipped), "
+        f"{stream['judged']} judged, {stream['flagged']} flagged, {times[1] - times[0]:.2f} s batch + "
         f"{times[2] - times[1]:.2f} s stream; {args.output}")
 
 
-def enter_replacement(stack, path):
-    """Enter a replacement into an ExitStack.  Raises Failure if it cannot begin."""
-    try:
-        return stack.enter_context(replacement(path))
-    except OSError as error:
-        raise Failure(f"{path}: cannot be written: {error.strerror}", 2) from None
+class Stopped(BaseException):
+    """SIGINT or SIGTERM has come."""
 
 
-def regular_size(file):
-    """Return the size of an open log, or None if it is not a regular file."""
-    status = os.fstat(file.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) and file.name != 0 else None
+class Signals:
+    """SIGINT and SIGTERM in a `with` block: they raise Stopped.
+
+    Once `patient` is set they do not, and it is for the block to look at `received`.
+    """
+
+    def __init__(self):
+        self.received, self.patient = None, False
+        self.handlers, self.process = {}, os.getpid()
+
+    def __enter__(self):
+        for number in signal.SIGINT, signal.SIGTERM:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                with contextlib.suppress(ValueError):       # not the main thread
+                    self.handlers[number] = signal.signal(number, self.stop)
+
+    def stop(self, number, frame):
+        if os.getpid() != self.process:
+            os._exit(1)                     # a worker that has not yet begun
+        for other in self.handlers:
+            signal.signal(other, signal.SIG_IGN)    # let the cleaning up finish
+        self.received = number
+        if not self.patient:
+            raise Stopped
+
+    def __exit__(self, *error):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
 
 
 def main(arguments=None):
     """Run the command line; return the exit status."""
-    console = Console()
-    stopped_by = []
-    old_handlers = {}
-
-    def stop(signal_number, frame):
-        for number in old_handlers:
-            signal.signal(number, signal.SIG_IGN)     # let the cleaning up finish
-        stopped_by.append(signal_number)
-        raise Stopped
-
+    console, signals = Console(), Signals()
     collecting = gc.isenabled()
     try:
         args = parse(arguments)
         console.quiet = args.quiet
-        if threading.current_thread() is threading.main_thread():
-            for number in signal.SIGINT, signal.SIGTERM:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    old_handlers[number] = signal.getsignal(number)
-            for number in old_handlers:
-                signal.signal(number, stop)
         gc.disable()        # nothing cyclic is built, and looking for it takes a third more time
-        run(args, console)
-        return 0
+        with signals:
+            run(args, console, signals)
     except Stopped:
-        console.say(f"anomaly_detection: stopped by {signal.Signals(stopped_by[0]).name}; "
-                    "nothing is written")
-        return 128 + stopped_by[0]
+        pass
     except KeyboardInterrupt:
         return 130
-    except (Failure, OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError) and error.filename == args.output:
+    except (Failure, OSError, MemoryError, ImportError) as error:
+        if (isinstance(error, BrokenPipeError) and is_direct(args.output)
+                and error.filename in (args.output, args.notify)):
             return 0        # who reads it has enough
         console.say(f"anomaly_detection: {explained(error)}")
         return getattr(error, "status", 1)
     finally:
         console.write(console.clear())
-        for number, handler in old_handlers.items():
-            signal.signal(number, handler)
         gc.unfreeze()
         if collecting:
             gc.enable()
+    if signals.received:
+        console.say(f"anomaly_detection: stopped by {signal.Signals(signals.received).name}; "
+                    + ("all that was read is written" if signals.patient else "nothing is written"))
+        return 128 + signals.received
+    return 0
 
 
 if __name__ == "__main__":

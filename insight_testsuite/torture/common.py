@@ -1,0 +1,208 @@
+"""What the parts share: counting what is tried, files, running the program, its thresholds, lines of logs."""
+
+import contextlib
+import io
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import namedtuple
+from datetime import datetime, timedelta
+from operator import attrgetter
+from random import Random
+
+SUITE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(SUITE), "src"))
+import anomaly_detection as detector
+from benchmark import DETECTOR
+
+LOGS = "batch_log.json", "stream_log.json"
+
+
+# ------------------------------------------------------------ counting what is tried
+
+def name_of(part):
+    """What a part (a module beside this one) is called."""
+    return part.__name__.rpartition(".")[2]
+
+
+class Trial:
+    """One part's run: gives out numbered cases, keeps count of what goes wrong.
+
+    It ends after some seconds or a number of cases, whichever is given.
+    """
+
+    def __init__(self, part, seed=1, seconds=None, cases=None):
+        self.part, self.seed, self.seconds, self.limit = part, seed, seconds, cases
+        self.cases = self.mismatches = self.crashes = 0
+        self.case, self.rng = "", None
+        self.complaints, self.figures = [], []
+
+    def repeat(self, case):
+        """Call case(trial) until it is enough; `rng` is another one each time."""
+        started = time.monotonic()
+        while self.cases != self.limit and (
+                self.seconds is None or time.monotonic() < started + self.seconds):
+            with self.one(self.cases):
+                case(self)
+        return self.cases / (time.monotonic() - started)
+
+    @contextlib.contextmanager
+    def one(self, name):
+        """Count a case, give it a `folder`; an exception that leaves it is a crash."""
+        self.case = "%s --seed %s, case %s" % (self.part, self.seed, name)
+        self.rng = Random(self.case)
+        self.cases += 1
+        with scratch() as self.folder:
+            try:
+                yield
+            except Exception:
+                self.crash(traceback.format_exc())
+
+    def expect(self, good, complaint):
+        if not good:
+            self.mismatches += 1
+            self.complain(complaint)
+
+    def crash(self, complaint):
+        self.crashes += 1
+        self.complain(complaint)
+
+    def complain(self, complaint):
+        complaint = "%s: %s" % (self.case, complaint)
+        self.complaints.append(complaint)
+        print(complaint[:2000], file=sys.stderr)
+
+    def measured(self, text):
+        self.figures.append(text)
+        print("  " + text, flush=True)
+
+    def closing(self):
+        return "%d cases tried, %d mismatches, %d crashes" % (
+            self.cases, self.mismatches, self.crashes)
+
+
+# ----------------------------------------------------------------------------- files
+
+@contextlib.contextmanager
+def scratch():
+    """A folder that anybody may enter, in memory where there is such a place."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
+        os.chmod(folder, 0o755)
+        yield folder
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def read(path):
+    """The bytes of a file; None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+# -------------------------------------------------------------- running the program
+
+Ran = namedtuple("Ran", "status flagged rejects said")
+
+
+def program(trial, batch, stream, *options):
+    """Run the program's main() on two logs (bytes); return what came of it, as Ran."""
+    paths = [os.path.join(trial.folder, name) for name in (*LOGS, "flagged", "rejects")]
+    for path, log in zip(paths, (batch, stream)):
+        write(path, log)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        status = detector.main([*paths[:3], "--rejects", paths[3], "--jobs", "1", *options])
+    return Ran(status, read(paths[2]), read(paths[3]), said.getvalue())
+
+
+def child(*arguments, prepare=None, **streams):
+    """Start the program's command line; `prepare` is called in the child first."""
+    for name in "stdin", "stdout", "stderr":
+        streams.setdefault(name, subprocess.DEVNULL if name == "stdin" else subprocess.PIPE)
+    return subprocess.Popen([sys.executable, DETECTOR, *arguments], preexec_fn=prepare, **streams)
+
+
+def ended(process, stdin=None):
+    """Wait for a child; return (exit status, stdout, stderr)."""
+    try:
+        out, errors = process.communicate(stdin, timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise RuntimeError("it hangs")
+    return process.returncode, out or b"", errors or b""
+
+
+def limited(kind, value):
+    """What a child has to do to live under a resource limit."""
+    return lambda: resource.setrlimit(kind, (value, value))
+
+
+def agrees(trial, ran, result):
+    """Expect a run to have done what the reference's Result says."""
+    skipped = b"".join(line + b"\n" for _, line in result.batch_skipped + result.stream_skipped)
+    trial.expect(ran.status == 0, "exit status %s: %s" % (ran.status, ran.said))
+    trial.expect(ran.flagged == result.flagged, "not the reference's flags")
+    trial.expect(ran.rejects == skipped, "not the reference's rejects")
+
+
+# ------------------------------------------------- the thresholds of the short-cuts
+
+KNOBS = {       # every short-cut's threshold, and values that make small logs cross it
+    ("RecentPurchases", "page_size"): (1, 2, 3, 7, 2048),
+    ("RecentPurchases", "page_limit"): (4, 5, 8),
+    ("Detector", "ball_effort"): (0, 1, 3, 200),
+    ("Detector", "walk_width"): (0, 1, 6, 10 ** 6),
+    (None, "CHUNK"): (1, 20, 300, 1 << 16),
+    ("Memo.__init__", "__defaults__"): ((1,), (2,), (5,), (1 << 16,)),
+}
+
+
+def owner_of(name):
+    """What a dotted name in the program stands for; None: the program."""
+    return attrgetter(name)(detector) if name else detector
+
+
+@contextlib.contextmanager
+def changed(values):
+    """Let {(class name or None, attribute): value} hold for a while."""
+    before = {key: getattr(owner_of(key[0]), key[1]) for key in values}
+    try:
+        for (owner, name), value in values.items():
+            setattr(owner_of(owner), name, value)
+        yield
+    finally:
+        for (owner, name), value in before.items():
+            setattr(owner_of(owner), name, value)
+
+
+def knobs(rng):
+    """Random thresholds; often all of them as they are."""
+    return {key: rng.choice(values) for key, values in KNOBS.items() if rng.random() < 0.6}
+
+
+# --------------------------------------------------------------------- lines of logs
+
+HEADER = '{"D":"%d", "T":"%d"}\n'
+PURCHASE = '{"event_type":"purchase", "timestamp":"%s", "id": "%s", "amount": "%s"}\n'
+FRIENDS = '{"event_type":"%s", "timestamp":"2017-06-13 11:33:01", "id1": "%s", "id2": "%s"}\n'
+
+
+def befriend(one, other):
+    return FRIENDS % ("befriend", one, other)
+
+
+def moment(second, year=2017):
+    return str(datetime(year, 1, 1) + timedelta(seconds=second))

@@ -1,0 +1,353 @@
+"""Signals at random moments, full disks, missing rights, closed streams, scarce memory.
+
+This protects the files: whatever befalls a run, the old output is intact or the new one complete, an
+error is one clear line, and nothing is left behind but by SIGKILL, where it disturbs no later run.
+"""
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, namedtuple
+from random import Random
+
+import reference
+from benchmark import DETECTOR
+
+from .common import LOGS, child, ended, limited, read, scratch, write
+
+OLD = b"what an earlier run wrote\n"
+Signal = namedtuple("Signal", "number status")
+SIGNALS = Signal(signal.SIGKILL, -9), Signal(signal.SIGTERM, 143), Signal(signal.SIGINT, 130)
+
+
+class Stage:
+    """Two logs in a folder, an old output, and what a good run makes of them."""
+
+    def __init__(self, folder, events=1500, users=40):
+        self.folder = folder
+        self.logs = [self.path(name) for name in LOGS]
+        batch, stream = busy_logs(Random(4), events, users)
+        for path, log in zip(self.logs, (batch, stream)):
+            write(path, log)
+        self.output = write(self.path("flagged"), OLD)
+        self.stream = stream
+        status, _, errors = self.run()
+        if status:
+            raise RuntimeError(errors)
+        self.new = read(self.output)
+        self.before()
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def before(self):
+        """Have the old output there again, and no other files than that and the logs."""
+        write(self.output, OLD)
+        self.files = sorted(os.listdir(self.folder))
+
+    def run(self, *options, output=None, logs=None, stdin=None, **how):
+        process = child("--quiet", *(logs or self.logs), output or self.output, *options, **how)
+        return ended(process, stdin)
+
+
+def busy_logs(rng, events, users):
+    """Logs (bytes) of a network in which much is flagged and some lines are bad."""
+    lines = [b'{"D":"2", "T":"20"}']
+    for number in range(events):
+        one, other = rng.sample(range(users), 2)
+        when = "2017-06-13 %02d:%02d:%02d" % (number // 3600 % 24, number // 60 % 60, number % 60)
+        if number < 60 or number % 50 == 0:
+            line = '{"event_type":"befriend", "timestamp":"%s", "id1": "%d", "id2": "%d"}' % (when, one, other)
+        else:
+            line = '{"event_type":"purchase", "timestamp":"%s", "id": "%d", "amount": "%d.%02d"}' % (
+                when, one, rng.choice((9, 9, 9, 9, 99999)), rng.randrange(100))
+        lines.append(line.encode() if number % 200 else b"bad line")
+    half = len(lines) // 2
+    return tuple(b"".join(line + b"\n" for line in part) for part in (lines[:half], lines[half:]))
+
+
+def refused(trial, stage, done, statuses=(1,), says=b""):
+    """Expect a run to have ended with one clear line and to have left everything alone."""
+    status, out, errors = done
+    trial.expect(status in statuses, "exit status %s: %s" % (status, errors))
+    trial.expect(errors.count(b"\n") == 1 and b"Traceback" not in errors and says in errors,
+                 "not one clear line: %s" % errors)
+    trial.expect(read(stage.output) == OLD, "the old output was touched")
+    left_clean(trial, stage)
+
+
+def succeeded(trial, stage, done, wanted=None):
+    """Expect a run to have done its work silently, and to have left nothing else behind."""
+    trial.expect(done == (0, b"", b""), "exit status %s: %s%s" % done)
+    trial.expect(read(stage.output) == (stage.new if wanted is None else wanted), "wrong output")
+    left_clean(trial, stage)
+
+
+def left_clean(trial, stage):
+    left = sorted(os.listdir(stage.folder))
+    trial.expect(left == stage.files, "left behind: %s" % sorted(set(left) ^ set(stage.files)))
+
+
+def file_size_limit(trial, stage):
+    for jobs in "12":
+        for size in (0, 1, 1000, len(stage.new) // 2, len(stage.new) - 1):
+            refused(trial, stage, stage.run("--jobs", jobs, prepare=limited(resource.RLIMIT_FSIZE, size)))
+
+
+def full_disk(trial, stage):
+    refused(trial, stage, stage.run(output="/dev/full"), says=b"No space left")
+    with open("/dev/full", "wb") as full:
+        refused(trial, stage, stage.run(output="-", stdout=full), says=b"No space left")
+        succeeded(trial, stage, stage.run(stderr=full))
+    stage.before()
+    refused(trial, stage, stage.run("--rejects", "/dev/full"), says=b"No space left")
+
+
+def unreadable_inputs(trial, stage):
+    for bad in (stage.path("none"), stage.folder, stage.path("flagged", "below"), "", "/proc/self/mem"):
+        for logs in ((bad, stage.logs[1]), (stage.logs[0], bad)):
+            refused(trial, stage, stage.run(logs=logs), (1, 2))
+
+
+def as_nobody(trial, stage):
+    """Without rights to the input, or to the output's folder."""
+    copy = shutil.copy(DETECTOR, stage.folder)
+    stage.before()
+
+    def run(*arguments):
+        how = {"preexec_fn": lambda: os.setuid(65534)} if os.getuid() == 0 else {}
+        return ended(subprocess.Popen([python, copy, *arguments], stdout=-1, stderr=-1, **how))
+
+    for python in sys.executable, "/usr/bin/python3":
+        with contextlib.suppress(OSError):      # out of nobody's reach
+            if run("--version")[0] == 0:
+                break
+    else:
+        return
+    os.chmod(stage.folder, 0o555)
+    for output in stage.output, stage.path("new", "out"):
+        refused(trial, stage, run(*stage.logs, output), (2,), b"Permission denied")
+    os.chmod(stage.logs[1], 0)
+    refused(trial, stage, run(*stage.logs, stage.output), (2,), b"Permission denied")
+    os.chmod(stage.folder, 0o755)
+
+
+def impossible_outputs(trial, stage):
+    for bad in (stage.folder, stage.path("flagged", "below"), "/proc/none/out", "/proc/version/out",
+                stage.path("x" * 300), "/", "."):
+        stage.before()
+        refused(trial, stage, stage.run(output=bad), (1, 2))
+        refused(trial, stage, stage.run("--rejects", bad), (1, 2))
+
+
+def output_is_an_input(trial, stage):
+    os.symlink(stage.logs[0], stage.path("symlink"))
+    os.link(stage.logs[1], stage.path("hardlink"))
+    stage.before()
+    before = list(map(read, stage.logs))
+    for bad in (*stage.logs, stage.path("symlink"), stage.path("hardlink"), stage.path(".", LOGS[0])):
+        refused(trial, stage, stage.run(output=bad), (2,))
+        refused(trial, stage, stage.run("--rejects", bad), (2,))
+    refused(trial, stage, stage.run("--rejects", stage.output), (2,))
+    trial.expect(list(map(read, stage.logs)) == before, "a log was changed")
+
+
+def closed_streams(trial, stage):
+    def closing(*numbers_):
+        return lambda: [os.close(number) for number in numbers_]
+
+    for numbers_ in ((1,), (2,), (1, 2), (0,), (0, 1, 2)):
+        for jobs in "12":
+            stage.before()
+            succeeded(trial, stage, stage.run("--jobs", jobs, prepare=closing(*numbers_)))
+    stage.before()
+    refused(trial, stage, stage.run(output="-", prepare=closing(1)), (1, 2))
+    refused(trial, stage, stage.run(logs=(stage.logs[0], "-"), prepare=closing(0)), (1, 2))
+    status, _, errors = stage.run(output="-", prepare=closing(1, 2))
+    trial.expect(status in (1, 2) and not errors, "closed stdout and stderr: %s" % status)
+    left_clean(trial, stage)
+    done = stage.run("--jobs", "1", prepare=closing(2), output="-")
+    trial.expect(done == (0, stage.new, b""), "output - with stderr closed")
+    reading, writing = os.pipe()
+    os.close(reading)
+    trial.expect(stage.run(output="-", stdout=writing)[::2] == (0, b""), "a closed pipe does not end quietly")
+    os.close(writing)
+    left_clean(trial, stage)
+
+
+def fifo_byte_by_byte(trial, stage):
+    """Both logs, and the output, through FIFOs."""
+    fifos = [stage.path("fifo" + name) for name in LOGS]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+
+    def feed(fifo, log, piece):
+        with open(fifo, "wb", buffering=0) as file:
+            for start in range(0, len(log), piece):
+                file.write(log[start:start + piece])
+
+    stage.before()
+    feeders = [threading.Thread(target=feed, args=(fifo, read(log), 1 if log == stage.logs[1] else 777), daemon=True)
+               for fifo, log in zip(fifos, stage.logs)]
+    for feeder in feeders:
+        feeder.start()
+    succeeded(trial, stage, stage.run(logs=fifos))
+    for feeder in feeders:
+        feeder.join(10)
+
+
+def truncated_input(trial, stage):
+    """The stream log cut anywhere in its last line, or elsewhere."""
+    batch, last = read(stage.logs[0]), stage.stream.rstrip(b"\n").rfind(b"\n") + 1
+    for size in {last, last + 1, len(stage.stream) - 1, len(stage.stream) - 2,
+                 trial.rng.randrange(last, len(stage.stream)), trial.rng.randrange(last)}:
+        part = write(stage.path("part"), stage.stream[:size])
+        stage.before()
+        done = stage.run("--jobs", trial.rng.choice("12"), logs=(stage.logs[0], part))
+        succeeded(trial, stage, done, wanted=reference.judge_logs(batch, stage.stream[:size]).flagged)
+
+
+def two_at_once(trial, stage):
+    """Two runs over different logs write the same output: it is either's."""
+    other = write(stage.path("other"), stage.stream[:len(stage.stream) // 2])
+    stage.before()
+    outputs = {stage.new, reference.judge_logs(read(stage.logs[0]), read(other)).flagged}
+    for _ in range(4):
+        stage.before()
+        runs = [child("--quiet", stage.logs[0], log, stage.output) for log in (stage.logs[1], other)]
+        trial.expect([ended(run) for run in runs] == [(0, b"", b"")] * 2, "two runs at once")
+        trial.expect(read(stage.output) in outputs, "a mixture of two runs")
+        left_clean(trial, stage)
+
+
+def left_over(trial, stage):
+    """What a killed run left behind disturbs no later one."""
+    write(stage.path(".flagged-0123456789ab.tmp"), b"half a li")
+    stage.before()
+    succeeded(trial, stage, stage.run())
+
+
+def memory_limits(trial, stage):
+    """RLIMIT_AS from what the start takes, upwards: it works, or says so and leaves all alone."""
+    steps = trial.limit or 60
+    stage = Stage(stage.folder, 20000, 10000)
+    needed = next(size for size in range(8 << 20, 1 << 30, 1 << 20)
+                  if not ended(child("--version", prepare=limited(resource.RLIMIT_AS, size)))[0])
+    statuses = Counter()
+    for step in range(steps):
+        stage.before()
+        size = needed + (step + 1) * (20 << 20) // steps + trial.rng.randrange(1 << 18)
+        done = stage.run("--jobs", trial.rng.choice("12"), prepare=limited(resource.RLIMIT_AS, size))
+        statuses[done[0]] += 1
+        if done[0] == 0:
+            succeeded(trial, stage, done)
+        else:
+            refused(trial, stage, done, says=b"emory")
+    trial.measured("RLIMIT_AS from %d MB on: %s" % (needed >> 20, dict(statuses)))
+
+
+def listens(process):
+    """Wait until a child has its handler of SIGTERM, or has ended."""
+    caught = 1 << signal.SIGTERM - 1
+    while process.poll() is None:
+        with open("/proc/%d/status" % process.pid) as file:
+            if int(re.search("SigCgt:\\s*([0-9a-f]+)", file.read()).group(1), 16) & caught:
+                return
+
+
+def killed_worker(trial, stage):
+    """A worker process that dies takes the run with it, and nothing else."""
+    stage = Stage(stage.folder, 20000)
+    for delay in 0, 0.02, 0.05, 0.1:
+        stage.before()
+        process = child("--quiet", *stage.logs, stage.output, "--jobs", "3")
+        children = "/proc/%d/task/%d/children" % (process.pid, process.pid)
+        wait_until(lambda: process.poll() is not None or readable(children), 5)
+        time.sleep(delay)
+        workers = (readable(children) or b"").split()
+        for worker in workers[:1]:
+            with contextlib.suppress(ProcessLookupError):       # it has just ended
+                os.kill(int(worker), signal.SIGKILL)
+        done = ended(process)
+        if done[0] == 0:        # it came too late
+            succeeded(trial, stage, done)
+        else:
+            refused(trial, stage, done, says=b"worker process died")
+
+
+def died(trial, stage, seconds):
+    """A signal at a random moment: old output or new, nothing left but after SIGKILL.
+
+    One in eight comes while Python starts, which the program has no say in.
+    """
+    stage.before()
+    sent, jobs, early = trial.rng.choice(SIGNALS), trial.rng.choice("12"), trial.rng.random() < 0.125
+    process = child("--quiet", *stage.logs, stage.output, "--jobs", jobs)
+    if early:
+        time.sleep(trial.rng.uniform(0, 0.1))
+    else:
+        listens(process)
+        time.sleep(trial.rng.uniform(0, seconds))
+    process.send_signal(sent.number)
+    status, _, errors = ended(process)
+    output = read(stage.output)
+    what = "%s, --jobs %s: exit status %s: %s" % (sent.number.name, jobs, status, errors)
+    if not early:
+        too_late = status == -sent.number and output == stage.new
+        trial.expect(status in (0, sent.status) or too_late, what)
+        trial.expect(errors.count(b"\n") == (status > 0) or too_late, what)
+    trial.expect(output in (OLD, stage.new) and (status or output == stage.new), "a mixture; " + what)
+    if sent.number == signal.SIGKILL:
+        for name in set(os.listdir(stage.folder)) - set(stage.files):
+            trial.expect(name.startswith(".flagged-"), "left behind: " + name)
+            os.unlink(stage.path(name))
+    left_clean(trial, stage)
+    return (sent.number.name + " in start-up" * early, "new" if output == stage.new else "old", status)
+
+
+def running(folder):
+    """The processes that have a folder in their command line."""
+    return [pid for pid in os.listdir("/proc") if pid.isdigit()
+            and folder.encode() in (readable("/proc/%s/cmdline" % pid) or b"")]
+
+
+def readable(path):
+    with contextlib.suppress(OSError):
+        return read(path)
+
+
+FAULTS = (file_size_limit, full_disk, unreadable_inputs, as_nobody, impossible_outputs, output_is_an_input,
+          closed_streams, fifo_byte_by_byte, truncated_input, two_at_once, left_over, killed_worker,
+          memory_limits)
+
+
+def run(trial):
+    for fault in FAULTS:
+        with trial.one(fault.__name__):
+            fault(trial, Stage(trial.folder))
+    if trial.limit:
+        trial.limit += len(FAULTS)
+    with scratch() as folder:
+        stage = Stage(folder, 20000)
+        started = time.monotonic()
+        stage.run("--jobs", "1")
+        seconds = time.monotonic() - started
+        ends = Counter()
+        trial.repeat(lambda trial: ends.update([died(trial, stage, seconds)]))
+        wait_until(lambda: not running(folder), 5)
+        trial.expect(not running(folder), "worker processes outlive their parent")
+    for end, count in sorted(ends.items()):
+        trial.measured("%s: %s output, exit status %d: %d times" % (*end, count))
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)

@@ -1,0 +1,151 @@
+"""Loads made to be slow: time and memory within stated multiples of a bare JSON loop's.
+
+This protects the speed: no network, no order of times and no setting may make the program slow or
+large out of proportion to its logs.
+"""
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+
+from benchmark import DETECTOR, FLOOR
+
+from .common import FRIENDS, HEADER, LOGS, PURCHASE, befriend, moment
+
+BILLION = 10 ** 9
+
+
+def price(number):
+    return "%d.%02d" % (number * 7919 % 9973, number % 100)
+
+
+def purchase(number, user, year=2017):
+    return PURCHASE % (moment(number, year), user, price(number))
+
+
+def somebody(number, users):
+    return number * 7919 % users
+
+
+def star(friends, purchases, buyer, judged):
+    """User 0 is the centre."""
+    batch = [(befriend(0, leaf) for leaf in range(1, friends)),
+             (purchase(k, somebody(k, friends)) for k in range(purchases))]
+    return batch, (purchase(purchases + k, buyer(k)) for k in range(judged))
+
+
+def clique(users, purchases, judged):
+    batch = [(befriend(one, other) for one in range(users) for other in range(one)),
+             (purchase(k, somebody(k, users)) for k in range(purchases))]
+    return batch, (purchase(purchases + k, somebody(k, users)) for k in range(judged))
+
+
+def path(users, judged):
+    batch = [(befriend(k, k + 1) for k in range(users)),
+             (purchase(k, somebody(k, users)) for k in range(users))]
+    return batch, (purchase(users + k, somebody(k, users)) for k in range(judged))
+
+
+def on_and_off(times):
+    return [], (FRIENDS % (("befriend", "unfriend")[k % 2], 1 + k % 3 // 2, 2 - k % 3 // 2) for k in range(times))
+
+
+def one_buyer(times, when=moment, judged=20):
+    """User 1 buys, then friend 2 does."""
+    batch = [[befriend(1, 2)], (PURCHASE % (when(k), 1, price(k)) for k in range(times))]
+    return batch, (purchase(k, 2) for k in range(judged))
+
+
+def town(users, purchases, judged, when=moment, amount=price):
+    """Everybody has some ten friends."""
+    def bought(k):
+        return PURCHASE % (when(k), somebody(k, users), amount(k))
+    batch = [(befriend(k % users, (k % users + 1 + k * 7919 % (users - 1)) % users) for k in range(5 * users)),
+             map(bought, range(purchases))]
+    return batch, map(bought, range(purchases, purchases + judged))
+
+
+def crowded_future(friends, outsiders, judged):
+    """Outsiders who buy in the year 9999 are the most recent buyers of all."""
+    batch, stream = star(friends, friends, lambda k: k % 2 * k, judged)
+    return [*batch, (purchase(k, "outsider %d" % k, 9999) for k in range(outsiders))], stream
+
+
+def backwards(second):
+    return moment(200000000 - second)
+
+
+Load = namedtuple("Load", "degree tracked logs seconds memory")    # limits as multiples of the floor's
+LOADS = {
+    "star, D=1, the centre buys": Load(1, 50, lambda s: star(200000 * s, 200000 * s, lambda k: 0, 2000 * s), 6, 25),
+    "star, D=2, the leaves buy": Load(2, 50, lambda s: star(200000 * s, 200000 * s, lambda k: k + 1, 2000 * s), 6, 25),
+    "star, D=2, the centre buys": Load(2, 50, lambda s: star(200000 * s, 200000 * s, lambda k: 0, 2000 * s), 6, 25),
+    "star, D=2, T=10**9": Load(2, BILLION, lambda s: star(200000 * s, 200000 * s, lambda k: k % 2, 20), 25, 30),
+    "clique, D=1": Load(1, 50, lambda s: clique(2000 * s, 20000 * s, 2000 * s), 3, 40),
+    "clique, D=3": Load(3, 50, lambda s: clique(2000 * s, 20000 * s, 2000 * s), 3, 40),
+    "path, D=50": Load(50, 50, lambda s: path(200000 * s, 1000 * s), 6, 25),
+    "path, D=10**9": Load(BILLION, 50, lambda s: path(200000 * s, 20), 20, 30),
+    "one pair, on and off": Load(3, 50, lambda s: on_and_off(10 ** 6 * s), 3, 4),
+    "one buyer": Load(2, 50, lambda s: one_buyer(10 ** 6 * s), 5, 6),
+    "one buyer, T=10**9": Load(2, BILLION, lambda s: one_buyer(10 ** 6 * s), 9, 35),
+    "one buyer, T=10**9, backwards": Load(2, BILLION, lambda s: one_buyer(200000 * s, backwards), 30, 12),
+    "a town, D=10**9": Load(BILLION, 50, lambda s: town(10000 * s, 200000 * s, 2000 * s), 9, 12),
+    "a town, T=10**9": Load(2, BILLION, lambda s: town(1000 * s, 200000 * s, 50), 9, 12),
+    "a town, all amounts and times distinct": Load(2, 50, lambda s: town(
+        1000 * s, 10 ** 6 * s, 2000 * s,
+        lambda k: moment(k) + ".%06d" % (k % 10 ** 6), lambda k: "%d.%02d" % (k, k % 100)), 6, 7),
+    "a town, backwards": Load(2, 50, lambda s: town(1000 * s, 100 * s, 200000 * s, backwards), 80, 8),
+    "a crowded future": Load(2, 50, lambda s: crowded_future(200000 * s, 40000 * s, 50 * s), 40, 35),
+}
+
+
+class Scale(int):
+    """What a load's numbers are multiplied by; a fraction 1/Scale."""
+
+    def __rmul__(self, number):
+        return max(10, number // int(self))
+
+
+START_UP = 0.15     # seconds that are not the load's
+MEASURE = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+status = subprocess.call(sys.argv[1:])
+print(status, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def run(trial, shrink=1, slack=1):
+    for name, load in LOADS.items():
+        with trial.one(name):
+            measure_load(trial, name, load, Scale(shrink), slack)
+
+
+def measured(*command):
+    """Run a command; return (exit status, seconds, peak KB, what it said).
+
+    A small process in between starts it: Linux counts a child's peak from its parent's memory.
+    """
+    done = subprocess.run([sys.executable, "-c", MEASURE, *command], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    status, seconds, peak = done.stdout.split()
+    return int(status), float(seconds), int(peak), done.stderr.decode("utf-8", "replace")
+
+
+def measure_load(trial, name, load, scale, slack):
+    batch, stream = load.logs(scale)
+    logs = [os.path.join(trial.folder, log) for log in LOGS]
+    for log, parts in zip(logs, ([[HEADER % (load.degree, load.tracked)], *batch], [stream])):
+        with open(log, "w") as file:
+            for part in parts:
+                file.writelines(part)
+    output = os.path.join(trial.folder, "flagged")
+    _, floor, floor_peak, _ = measured(sys.executable, "-c", FLOOR, *logs)
+    status, seconds, peak, said = measured(sys.executable, DETECTOR, "--jobs", "1", *logs, output)
+    trial.expect(status == 0 and said.count("(0 skipped)") == 2 and said.count("\n") == 1, said)
+    times, memory = max(0, seconds - START_UP) / floor, peak / floor_peak
+    trial.expect(times <= load.seconds * slack, "%s: %.1f times the floor's time" % (name, times))
+    trial.expect(memory <= load.memory, "%s: %.1f times the floor's memory" % (name, memory))
+    trial.measured("%-40s floor %5.2f s; time x %5.1f (limit %2d), %4.0f MB, memory x %4.1f (limit %2d)" % (
+        name, floor, times, load.seconds, peak / 1e3, memory, load.memory))
