@@ -46,10 +46,8 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 # What only some runs need is imported there: starting takes longer than a short log.
 import contextlib
 import gc
-import io
 import json
 import os
-import pickle
 import re
 import stat
 import sys
@@ -57,9 +55,7 @@ import time
 from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
-from functools import partial
 from heapq import merge, nsmallest
-from html import escape
 from itertools import chain, compress, islice
 from math import isqrt, log10
 from operator import itemgetter, length_hint, mul
@@ -460,17 +456,8 @@ class Page:
 
 # --------------------------------------------------- baseline and the verdict
 
-class Flag(namedtuple("Flag", "mean sd")):
-    """What makes a purchase anomalous: mean and sd in int cents, truncated.
-
-    >>> str(Flag(2910, 2146))
-    '"mean": "29.10", "sd": "21.46"'
-    """
-
-    __slots__ = ()
-
-    def __str__(self):
-        return f'"mean": "{dollars(self.mean)}", "sd": "{dollars(self.sd)}"'
+Flag = namedtuple("Flag", "mean sd")
+Flag.__doc__ = "What makes a purchase anomalous: mean and sd in int cents, truncated."
 
 
 def baseline(n, total, squares):
@@ -639,6 +626,7 @@ _LINE = re.compile(
     rf'(befriend|unfriend)", "timestamp": ?{_TEXT.replace("(", "(?:")}, '
     rf'"id1": {_TEXT}, "id2": {_TEXT})\}}\r?\n|(.*)\n')
 _ANY_LINE = re.compile("()()()()()()(.*)\n")
+_BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)*")
 
 
 def split_events(data):
@@ -754,9 +742,22 @@ class Log:
         last line the newline that it may lack.
         """
         pieces = []
-        for data in self.blocks(start, stop, beat):
-            if data is None:
-                return
+        if self.size is not None:
+            self.file.seek(start)
+        while stop is None or start < stop:
+            if self.size is None and not self.has_more(beat):
+                return                          # and a line that was begun is not one
+            try:
+                data = self.file.read(CHUNK if stop is None else min(CHUNK, stop - start))
+            except OSError as error:
+                error.filename = self.name
+                raise
+            if data is None:                    # who else reads this pipe was faster
+                continue
+            if not data:
+                break
+            start += len(data)
+            beat(data)
             lines, newline, rest = data.rpartition(b"\n")
             if newline:
                 yield b"".join([*pieces, lines, newline])
@@ -764,30 +765,6 @@ class Log:
             pieces.append(rest)
         if any(pieces):
             yield b"".join([*pieces, b"\n"])
-
-    def blocks(self, start, stop, beat):
-        """Yield bytes as they come; at last None if the beat ends the log before that."""
-        with contextlib.ExitStack() as stack:
-            file = self.file
-            if self.size is not None:           # a place of its own, whoever else reads
-                file = stack.enter_context(open(self.path, "rb", buffering=0))
-                file.seek(start)
-            while stop is None or start < stop:
-                if self.size is None and not self.has_more(beat):
-                    yield None
-                    break
-                try:
-                    data = file.read(CHUNK if stop is None else min(CHUNK, stop - start))
-                except OSError as error:
-                    error.filename = self.name
-                    raise
-                if data is None:                # who else reads this pipe was faster
-                    continue
-                if not data:
-                    break
-                start += len(data)
-                beat(data)
-                yield data
 
     def has_more(self, beat):
         """Wait until a pipe can be read; return False if the beat ends it before that."""
@@ -804,14 +781,13 @@ class Log:
         overrides it, and with both given the line may be absent.  Raises Failure.
         """
         optional = degree and tracked
-        number, line, rest = 0, b"", b""
-        for lines in map(io.BytesIO, chunks):
-            for line in lines:
+        number, line, newline, rest = 0, b"", b"", b""
+        for data in chunks:
+            begin = _BLANK_LINES.match(data).end()
+            number += data.count(b"\n", 0, begin)
+            line, newline, rest = data[begin:].partition(b"\n")
+            if newline:
                 number += 1
-                if line.strip(BLANKS.encode()):
-                    break
-            rest = lines.read()
-            if line.strip(BLANKS.encode()):
                 break
         header, problem = {}, "D or T is missing"
         try:
@@ -826,7 +802,7 @@ class Log:
             raise Failure(f"{self.name}:{max(number, 1)}: no header with D and T: {problem}", 2)
         if not optional or "event_type" not in header and ("D" in header or "T" in header):
             return degree, tracked, number, chain([rest], chunks)
-        return degree, tracked, number - 1, chain([line + rest], chunks)
+        return degree, tracked, number - 1, chain([line + newline + rest], chunks)
 
     def cuts(self, jobs, shard=(1, 1)):
         """Return the jobs + 1 places where `jobs` parts of shard K of N begin and end.
@@ -859,8 +835,9 @@ def replay(chunks, detector, purchase, findings):
     """Apply the events of a log in order: friendships to the detector, purchases by
     calling purchase(user, timestamp, amount).  What comes of them goes to `findings`.
     """
-    befriend, unfriend = detector.befriend, detector.unfriend
+    befriend, unfriend, history = detector.befriend, detector.unfriend, detector.history
     for data in chunks:
+        recorded = history.recorded
         text, rows = split_events(data)
         lines, events = None, len(rows)
         rest = iter(rows)
@@ -890,7 +867,7 @@ def replay(chunks, detector, purchase, findings):
                 findings.skipped(place, lines[place], str(reason))
             else:
                 findings.flagged(lines[place], flag)
-        findings.read(len(rows), events)
+        findings.read(len(rows), events, history.recorded - recorded)
 
 
 # --------------------------------------------------------------- the outputs
@@ -958,17 +935,14 @@ class Findings:
     def __init__(self, log, console, strict, lines=0):
         self.name, self.console, self.strict = log.name, console, strict
         self.lines = lines              # those that are counted so far
-        self.counts = Counter()         # events, skipped, judged, flagged
+        self.counts = Counter()         # events, purchases, skipped, flagged
         self.outputs = []
 
-    def read(self, lines, events):
-        """So many more lines are read, of which so many are events."""
+    def read(self, lines, events, purchases):
+        """So many more lines are read, of which so many are events, and purchases."""
         self.lines += lines
         self.counts["events"] += events
-
-    def judged(self, purchases):
-        """So many purchases were judged."""
-        self.counts["judged"] += purchases
+        self.counts["purchases"] += purchases
 
     def skipped(self, place, line, reason):
         """The line `place` lines after those counted is malformed, and changes nothing."""
@@ -1093,9 +1067,10 @@ class Output:
                 os.unlink(self.temporary)
 
 
-def with_fields(line, fields):
-    """Return a flagged line as it was, with more fields before its last brace."""
-    return f"{line.rstrip(BLANKS)[:-1]}, {fields}}}\n"
+def with_fields(line, flag, more=""):
+    """Return a flagged line as it was, with mean and sd, and more, before its last brace."""
+    return (f'{line.rstrip(BLANKS)[:-1]}, "mean": "{dollars(flag.mean)}", '
+            f'"sd": "{dollars(flag.sd)}"{more}}}\n')
 
 
 class Flags(Output):
@@ -1133,11 +1108,10 @@ class Notify(Output):
             return sorted(friends), recommend
 
     def saw(self, seen):
-        self.feed, self.recommend = map(as_json, seen)
+        self.told = ', "feed": %s, "recommend": %s' % tuple(map(as_json, seen))
 
     def flagged(self, line, flag):
-        self.write(with_fields(
-            line, f'{flag}, "feed": {self.feed}, "recommend": {self.recommend}'))
+        self.write(with_fields(line, flag, self.told))
 
 
 class Snapshot(Output):
@@ -1232,6 +1206,7 @@ def gather(tallies, more):
 
 def legible(value):
     """Return a text or int as HTML, cut to 60 characters, all of which can be seen."""
+    from html import escape
     text = value if isinstance(value, str) else f"{value:,}"
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:61])
     return escape(text if len(text) <= 60 else text[:60] + "…", quote=False)
@@ -1333,6 +1308,7 @@ class Report(Output):
         self.users = {}         # user -> tally of the flagged purchases
         self.farthest = []      # (mean - amount, timestamp, user, amount, flag)
         self.shown, self.due = None, 0      # the live page, and when there may be another
+        self.finished = False
 
     @staticmethod
     def look(detector, user, timestamp, amount, flag):
@@ -1354,37 +1330,28 @@ class Report(Output):
             self.shorten()
 
     def beat(self):
-        """Show how a live stream goes on."""
+        """Show how a live stream goes on, at most every two seconds."""
         if self.run.live and not self.direct and time.monotonic() >= self.due:
             page = self.page(refresh=True)
             if page != self.shown:
-                self.show(page)
+                self.write(page)
+                self.replace()
+                self.shown = page
+                self.open()
             self.due = time.monotonic() + 2
-
-    def show(self, page):
-        """Let a live page take the place of the one before."""
-        live = Output(self.path, self.run)
-        try:
-            live.open()
-            live.write(page)
-            live.replace()
-            self.shown = page
-        finally:
-            live.discard()
 
     def finish(self):
         self.write(self.page())
-
-    def replace(self):
-        super().replace()
-        self.shown = None
+        self.finished = True
 
     def discard(self):
-        """Also of a live run that ends before its stream something remains, but not live."""
+        """Of a live run that ends midway a last page stays, which is not live."""
+        if self.shown:
+            with contextlib.suppress(OSError, ValueError):      # it has taken its place
+                if not self.finished:
+                    self.finish()
+                self.replace()
         super().discard()
-        if self.shown is not None:
-            with contextlib.suppress(OSError, Failure):
-                self.show(self.page())
 
     def rank(self):
         """Keep the farthest, in order.  Sorting is stable: ties stay in the order of the log."""
@@ -1545,6 +1512,7 @@ class Kept:
         return keep
 
     def write(self):
+        import pickle
         pickle.dump(self.calls, self.file, pickle.HIGHEST_PROTOCOL)
         self.calls.clear()
 
@@ -1586,6 +1554,7 @@ class Worker:
 
         Raises Failure if the task failed or the process died.
         """
+        import pickle
         self.process.join()
         if self.process.exitcode:
             raise Failure("a worker process died; no output file is changed")
@@ -1616,7 +1585,8 @@ def judge_stream(log, shard, jobs, run, beat):
             run.detector.history.of_everybody()     # or every worker would do this again
             gc.freeze()
         for part in others:
-            workers.append(Worker(partial(judge_part, log, part, run)))
+            workers.append(Worker(lambda findings, beat, part=part: judge_part(
+                Log(log.path), part, run, findings, beat)))
         judge_part(log, first, run, run.stream, beat)
         for worker in workers:
             worker.join(run.stream)
@@ -1638,17 +1608,15 @@ def judge_part(log, part, run, findings, beat):
                 findings.saw(place, seen)
         return flag
 
-    def passed(lines, events):
+    def passed(lines, events, purchases):
         run.stream.lines += lines
 
     start, stop = part
     if start:
         replay(log.chunks(0, start, beat), detector, detector.record,
                SimpleNamespace(read=passed, skipped=ignore))
-    recorded = detector.history.recorded
     replay(log.chunks(start, stop, beat), detector,
            purchase if looks else detector.purchase, findings)
-    findings.judged(detector.history.recorded - recorded)
     if stop is None:
         for place, output in enumerate(outputs):
             for seen in output.last_look(detector):
@@ -1663,6 +1631,8 @@ logs, and whether the stream comes from standard input."""
 
 FILES = {"batch": "log_input/batch_log.json", "stream": "log_input/stream_log.json",
          "output": "log_output/flagged_purchases.json"}     # from the project's folder
+NAMES = (*FILES, "degree", "tracked", "strict", "jobs", "shard", "quiet",
+         *(kind.name for kind in OUTPUTS))
 EPILOG = """\
 BATCH, STREAM and OUTPUT are by default the project's own log_input/batch_log.json,
 log_input/stream_log.json and log_output/flagged_purchases.json.
@@ -1688,13 +1658,18 @@ def shard(text):
     return k, n
 
 
+def wrong_usage(message):
+    """Raise Failure for a command line that cannot be understood."""
+    raise Failure(f"{message} (--help tells the usage)", 2)
+
+
 def parser():
     """Return the ArgumentParser; its errors are one line, a Failure."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
         def error(self, message):
-            raise Failure(f"{message} (--help tells the usage)", 2)
+            wrong_usage(message)
 
     def checked(function, *arguments):
         def parse(text):
@@ -1733,13 +1708,16 @@ def parser():
 
 def parse(arguments):
     """Return the parsed command line.  Raises Failure."""
-    line = parser()
-    args = line.parse_intermixed_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if any(argument.startswith("-") and argument != "-" for argument in arguments):
+        args = parser().parse_intermixed_args(arguments)
+    else:                               # a fifth of a short run's time less
+        args = SimpleNamespace(**dict.fromkeys(NAMES), files=arguments)
     if len(args.files) > len(FILES):
-        line.error(f"too many files: {' '.join(map(shown, args.files))}")
+        wrong_usage(f"too many files: {' '.join(map(shown, args.files))}")
     for name, path in zip(FILES, args.files):
         if getattr(args, name) is not None:
-            line.error(f"the {name} file is given twice")
+            wrong_usage(f"the {name} file is given twice")
         setattr(args, name, path)
     root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     for name, default in FILES.items():
@@ -1747,12 +1725,12 @@ def parse(arguments):
             setattr(args, name, os.path.join(root, *default.split("/")))
     for name in (*FILES, *(kind.name for kind in OUTPUTS)):
         if getattr(args, name) == "":
-            line.error(f"the name of the {name} file is empty")
+            wrong_usage(f"the name of the {name} file is empty")
     if args.batch == "-":
-        line.error('BATCH cannot be "-", only STREAM can')
+        wrong_usage('BATCH cannot be "-", only STREAM can')
     for kind in OUTPUTS:
         if getattr(args, kind.name) and kind.refused(args):
-            line.error(kind.refused(args))
+            wrong_usage(kind.refused(args))
     return args
 
 
@@ -1832,7 +1810,7 @@ def summary(this, times, args, console):
     console.report(
         f"anomaly_detection: batch {batch['events']} events ({batch['skipped']} skipped), "
         f"stream {stream['events']} events ({stream['skipped']} skipped), "
-        f"{stream['judged']} judged, {stream['flagged']} flagged, {times[1] - times[0]:.2f} s batch + "
+        f"{stream['purchases']} judged, {stream['flagged']} flagged, {times[1] - times[0]:.2f} s batch + "
         f"{times[2] - times[1]:.2f} s stream; {args.output}")
 
 
