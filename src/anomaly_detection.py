@@ -207,11 +207,11 @@ class SocialNetwork:
         if user in self.friends:
             seen, ring = {user}, {user}
             for _ in range(degree):
-                ring = set().union(*map(self.friends.__getitem__, ring)) - seen
+                ring = set().union(*map(self.circles.__getitem__, ring)) - seen
                 if not ring:
                     break
-                seen |= ring
                 yield ring
+                seen |= ring
 
     def ball(self, user, degree, effort=sys.maxsize):
         """Return (users at distance 1..degree - hops, hops), hops being small.
@@ -566,7 +566,7 @@ class Detector:
 
     # Measured on random graphs, 10,000 users, mean degree 18:
     ball_effort = 200        # (friendships to touch)**2 per user, before `Reach` wins
-    walk_width = 12           # (network size)**2 per user and tracked, before `walk` wins
+    walk_width = 8            # what `look_up` visits, against what `walk` does, before that wins
 
     def ways(self, user):
         """Yield the ways to the window that suit the network, the surest one last."""
@@ -575,16 +575,15 @@ class Detector:
         network, hops = self.social.ball(user, self.degree, effort)
         if not network:
             return
-        recent = history.of_everybody()
+        recent, size, wanted = history.of_everybody(), len(network), users * self.tracked
         if hops:
             reach = Reach(self.social, user, self.degree, network, hops,
                           effort * min(hops, 4) // 4)
             yield recent.walk(reach.__getitem__)
             network = reach.network()
-        elif self.walk_width * len(network) ** 2 > users * self.tracked:
+        elif self.walk_width * size ** 2 * (users + recent.page_size) > users * wanted:
             yield recent.walk(network.__contains__)
-        elif (len(network) * history.recorded > users * self.tracked
-              and 4 * len(network) * recent.capacity() > users * self.tracked):
+        elif size * history.recorded > wanted and 4 * size * recent.capacity() > wanted:
             yield recent.look_up(network, self.tracked)
         yield history.last(network, self.tracked)
 
@@ -831,9 +830,10 @@ class Log:
             return file.tell()
 
 
-def replay(chunks, detector, purchase, findings):
+def replay(chunks, detector, purchase, tell):
     """Apply the events of a log in order: friendships to the detector, purchases by
-    calling purchase(user, timestamp, amount).  What comes of them goes to `findings`.
+    calling purchase(user, timestamp, amount).  tell(method, ...) of Findings says what
+    comes of them.
     """
     befriend, unfriend, history = detector.befriend, detector.unfriend, detector.history
     for data in chunks:
@@ -864,10 +864,10 @@ def replay(chunks, detector, purchase, findings):
             lines = lines or text.split("\n")
             place = len(rows) - length_hint(rest) - 1
             if flag is None:
-                findings.skipped(place, lines[place], str(reason))
+                tell("skipped", place, lines[place], str(reason))
             else:
-                findings.flagged(lines[place], flag)
-        findings.read(len(rows), events, history.recorded - recorded)
+                tell("flagged", lines[place], flag)
+        tell("read", len(rows), events, history.recorded - recorded)
 
 
 # --------------------------------------------------------------- the outputs
@@ -937,6 +937,10 @@ class Findings:
         self.lines = lines              # those that are counted so far
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.outputs = []
+
+    def tell(self, method, *arguments):
+        """Call a method.  In a process that only judges a part, calls are kept instead."""
+        getattr(self, method)(*arguments)
 
     def read(self, lines, events, purchases):
         """So many more lines are read, of which so many are events, and purchases."""
@@ -1059,10 +1063,13 @@ class Output:
                 os.replace(self.temporary, self.target)
 
     def discard(self):
-        """Leave no trace, but for what has taken its place."""
-        with contextlib.suppress(OSError, AttributeError):
-            self.file.close()
+        """Leave no trace, but for what has taken its place.
+
+        What is written directly is not closed: that could wait for a reader for ever.
+        """
         if self.temporary:
+            with contextlib.suppress(OSError, AttributeError):
+                self.file.close()
             with contextlib.suppress(OSError):
                 os.unlink(self.temporary)
 
@@ -1101,7 +1108,7 @@ class Notify(Output):
     def look(detector, user, timestamp, amount, flag):
         if flag:
             friends, *further = detector.social.rings(user, detector.degree)
-            common = Counter(chain.from_iterable(map(detector.social.friends.get, friends)))
+            common = Counter(chain.from_iterable(map(detector.social.circle, friends)))
             recommend = []
             for ring in further:
                 recommend += sorted(sorted(ring), key=common.__getitem__, reverse=True)
@@ -1383,8 +1390,9 @@ class Report(Output):
 <body><h1>Anomalous purchases</h1>
 <p>Purchases judged: <b>{judged:,}</b>{span}. Flagged:
 <b>{flagged:,}</b> ({money(10000 * flagged // max(judged, 1))}%), for being more than 3 sd above
-the mean of the last T = {detector.tracked:,} purchases in the buyer’s network, D = {detector.degree:,}
-degrees. Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
+the mean of the last T = {detector.tracked:,} purchases in the buyer’s network,
+D = {detector.degree:,} degrees.
+Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
 Logs: {legible(batch.name)}, {legible(stream.name)}.
 {"" if self.width == 19 else f"Timestamps, being so many, are cut to {_WIDTHS[self.width]}."}</p>
 {self.over_time(period)}
@@ -1496,34 +1504,13 @@ def number_of_jobs(jobs, size, state):
     return max(1, min(processors, size // max(PART, state // 24)))
 
 
-class Kept:
-    """Stands for the Findings in another process: keeps every call in a file, pickled,
-    for the process that has the real ones to make it there."""
-
-    def __init__(self, file):
-        self.file, self.calls = file, []
-
-    def __getattr__(self, name):
-        def keep(*arguments):
-            self.calls.append((name, arguments))
-            if len(self.calls) == 1000:
-                self.write()
-        setattr(self, name, keep)
-        return keep
-
-    def write(self):
-        import pickle
-        pickle.dump(self.calls, self.file, pickle.HIGHEST_PROTOCOL)
-        self.calls.clear()
-
-
 class Worker:
-    """A forked process that does task(findings, beat), what it finds being kept."""
+    """A forked process that does task(tell, beat).  What it tells is kept in a file."""
 
     def __init__(self, task):
         import multiprocessing
         import tempfile
-        self.file = tempfile.TemporaryFile()
+        self.calls, self.file = [], tempfile.TemporaryFile()
         self.process = multiprocessing.get_context("fork").Process(
             target=self.work, args=(task, os.getpid()), daemon=True)
         self.process.start()
@@ -1532,25 +1519,35 @@ class Worker:
         """In the new process: do the task, and end."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        kept, status = Kept(self.file), 1
+        status = 1
 
         def beat(data):
             if os.getppid() != parent:
-                os._exit(1)
+                os._exit(status)
 
         try:
             try:
-                task(kept, beat)
+                task(self.tell, beat)
             except (Failure, OSError, MemoryError) as error:
-                kept.failed(explained(error))
-            kept.write()
+                self.tell("failed", explained(error))
+            self.keep()
             self.file.flush()
             status = 0
         finally:
             os._exit(status)    # without what a process does at its end, or says of an error
 
-    def join(self, findings):
-        """Wait for the end, and let the findings know what was found.
+    def tell(self, *call):
+        self.calls.append(call)
+        if len(self.calls) == 1000:
+            self.keep()
+
+    def keep(self):
+        import pickle
+        pickle.dump(self.calls, self.file, pickle.HIGHEST_PROTOCOL)
+        self.calls.clear()
+
+    def join(self, tell):
+        """Wait for the end of the task, then tell what it told.
 
         Raises Failure if the task failed or the process died.
         """
@@ -1561,8 +1558,8 @@ class Worker:
         end = self.file.seek(0, os.SEEK_END)
         self.file.seek(0)
         while self.file.tell() < end:
-            for name, arguments in pickle.load(self.file):
-                getattr(findings, name)(*arguments)
+            for call in pickle.load(self.file):
+                tell(*call)
 
     def end(self):
         """End the process, if it has not ended."""
@@ -1585,18 +1582,18 @@ def judge_stream(log, shard, jobs, run, beat):
             run.detector.history.of_everybody()     # or every worker would do this again
             gc.freeze()
         for part in others:
-            workers.append(Worker(lambda findings, beat, part=part: judge_part(
-                Log(log.path), part, run, findings, beat)))
-        judge_part(log, first, run, run.stream, beat)
+            workers.append(Worker(lambda tell, beat, part=part: judge_part(
+                Log(log.path), part, run, tell, beat)))
+        judge_part(log, first, run, run.stream.tell, beat)
         for worker in workers:
-            worker.join(run.stream)
+            worker.join(run.stream.tell)
     finally:
         for worker in workers:
             worker.end()
 
 
-def judge_part(log, part, run, findings, beat):
-    """Apply the stream log up to a part, then judge that, for the findings."""
+def judge_part(log, part, run, tell, beat):
+    """Apply the stream log up to a part, then judge that, and tell what comes of it."""
     detector, outputs = run.detector, run.stream.outputs
     looks = [(place, output.look) for place, output in enumerate(outputs) if output.look]
 
@@ -1605,22 +1602,22 @@ def judge_part(log, part, run, findings, beat):
         for place, look in looks:
             seen = look(detector, user, timestamp, amount, flag)
             if seen:
-                findings.saw(place, seen)
+                tell("saw", place, seen)
         return flag
 
-    def passed(lines, events, purchases):
-        run.stream.lines += lines
+    def count(method, lines, *more):
+        if method == "read":
+            run.stream.lines += lines
 
     start, stop = part
     if start:
-        replay(log.chunks(0, start, beat), detector, detector.record,
-               SimpleNamespace(read=passed, skipped=ignore))
+        replay(log.chunks(0, start, beat), detector, detector.record, count)
     replay(log.chunks(start, stop, beat), detector,
-           purchase if looks else detector.purchase, findings)
+           purchase if looks else detector.purchase, tell)
     if stop is None:
         for place, output in enumerate(outputs):
             for seen in output.last_look(detector):
-                findings.saw(place, seen)
+                tell("saw", place, seen)
 
 
 # -------------------------------------------------------------- command line
@@ -1728,10 +1725,16 @@ def parse(arguments):
             wrong_usage(f"the name of the {name} file is empty")
     if args.batch == "-":
         wrong_usage('BATCH cannot be "-", only STREAM can')
-    for kind in OUTPUTS:
-        if getattr(args, kind.name) and kind.refused(args):
+    for kind, path in wanted(args):
+        if kind.refused(args):
             wrong_usage(kind.refused(args))
     return args
+
+
+def wanted(args):
+    """Return (class, path) of every output that the command line asks for."""
+    pairs = [(kind, getattr(args, kind.name)) for kind in OUTPUTS]
+    return [(kind, path) for kind, path in pairs if path]
 
 
 def check_files(args, logs):
@@ -1750,12 +1753,13 @@ def check_files(args, logs):
         status = os.fstat(log.file.fileno())
         if stat.S_ISREG(status.st_mode):
             taken[status.st_dev, status.st_ino] = log
-    for path in filter(None, (getattr(args, kind.name) for kind in OUTPUTS)):
+    for kind, path in wanted(args):
         if os.path.isdir(path):
             raise Failure(f"{path}: is a folder; no output file is changed", 2)
         mine = identity(path)
         if mine in taken:
-            raise Failure(f"{path}: is also an input or another output; no output file is changed", 2)
+            raise Failure(f"{path}: is also an input or another output; "
+                          "no output file is changed", 2)
         if mine:
             taken[mine] = path
 
@@ -1763,10 +1767,9 @@ def check_files(args, logs):
 def run(args, console, signals):
     """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped."""
     with contextlib.ExitStack() as stack:
-        batch = Log(args.batch)
-        stack.enter_context(batch.file)
-        stream = Log(args.stream)
-        stack.enter_context(stream.file)
+        batch, stream = Log(args.batch), Log(args.stream)
+        for log in batch, stream:
+            stack.enter_context(log.file)
         check_files(args, (batch, stream))
         if args.shard and stream.size is None:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
@@ -1775,43 +1778,59 @@ def run(args, console, signals):
         tick = console.watch(sizes[0] + sizes[1] // jobs)
         degree, tracked, lines, chunks = batch.header(
             batch.chunks(beat=tick), args.degree, args.tracked)
-        this = Run(Detector(degree, tracked), Findings(batch, console, args.strict, lines),
+        detector = Detector(degree, tracked)
+        this = Run(detector, Findings(batch, console, args.strict, lines),
                    Findings(stream, console, args.strict), args.stream == "-")
-        files = this.stream.outputs
-        for kind in OUTPUTS:
-            if getattr(args, kind.name):
-                files.append(kind(getattr(args, kind.name), this))
-                stack.callback(files[-1].discard)
-                files[-1].open()
+        for kind, path in wanted(args):
+            output = kind(path, this)
+            stack.callback(output.discard)
+            output.open()
+            this.stream.outputs.append(output)
         if not args.shard or args.shard[0] == 1:
-            this.batch.outputs = files
+            this.batch.outputs = this.stream.outputs
 
         def beat(data):
             tick(data)
-            for output in files:
+            for output in this.stream.outputs:
                 output.beat()
             return signals.received
 
         times = [time.perf_counter()]
-        replay(chunks, this.detector, this.detector.record, this.batch)
+        replay(chunks, detector, detector.record, this.batch.tell)
         times.append(time.perf_counter())
         signals.patient = bool(args.snapshot) and this.live
         judge_stream(stream, args.shard, jobs, this, beat)
         times.append(time.perf_counter())
-        for step in "finish", "complete", "replace":    # all files, before the next step
-            for output in files:
-                getattr(output, step)()
-    summary(this, times, args, console)
+        put_in_place(this.stream.outputs, signals)
+    say_what_was_done(this, times, args, console, signals)
 
 
-def summary(this, times, args, console):
-    """Say what was done."""
+def put_in_place(outputs, signals):
+    """Let all outputs take their places, once all are complete.  Raises OSError, Failure."""
+    for output in outputs:
+        output.finish()
+        output.complete()
+    signals.ignore()
+    for done, output in enumerate(outputs):
+        try:
+            output.replace()
+        except OSError as error:
+            if not done:
+                raise
+            raise Failure(f"{output.path}: {error.strerror}; only what precedes it is written")
+
+
+def say_what_was_done(this, times, args, console, signals):
+    """Say it in a line; another, if a signal was waited for and came."""
     batch, stream = this.batch.counts, this.stream.counts
     console.report(
         f"anomaly_detection: batch {batch['events']} events ({batch['skipped']} skipped), "
         f"stream {stream['events']} events ({stream['skipped']} skipped), "
-        f"{stream['purchases']} judged, {stream['flagged']} flagged, {times[1] - times[0]:.2f} s batch + "
-        f"{times[2] - times[1]:.2f} s stream; {args.output}")
+        f"{stream['purchases']} judged, {stream['flagged']} flagged, "
+        f"{times[1] - times[0]:.2f} s batch + {times[2] - times[1]:.2f} s stream; {args.output}")
+    if signals.received:
+        console.say(f"anomaly_detection: stopped by {signals} after line {this.stream.lines} of "
+                    f"{this.stream.name}; everything is written")
 
 
 class Stopped(BaseException):
@@ -1837,15 +1856,22 @@ class Signals:
     def stop(self, number, frame):
         if os.getpid() != self.process:
             os._exit(1)                     # a worker that has not yet begun
-        for other in self.handlers:
-            signal.signal(other, signal.SIG_IGN)    # let the cleaning up finish
+        self.ignore()                       # let the cleaning up finish
         self.received = number
         if not self.patient:
             raise Stopped
 
+    def ignore(self):
+        """Let nothing more be stopped."""
+        for number in self.handlers:
+            signal.signal(number, signal.SIG_IGN)
+
     def __exit__(self, *error):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+
+    def __str__(self):
+        return signal.Signals(self.received).name
 
 
 def main(arguments=None):
@@ -1858,13 +1884,15 @@ def main(arguments=None):
         gc.disable()        # nothing cyclic is built, and looking for it takes a third more time
         with signals:
             run(args, console, signals)
+        return 128 + signals.received if signals.received else 0
     except Stopped:
-        pass
+        console.say(f"anomaly_detection: stopped by {signals}; nothing is written")
+        return 128 + signals.received
     except KeyboardInterrupt:
         return 130
     except (Failure, OSError, MemoryError, ImportError) as error:
-        if (isinstance(error, BrokenPipeError) and is_direct(args.output)
-                and error.filename in (args.output, args.notify)):
+        if isinstance(error, BrokenPipeError) and all(
+                is_direct(path) for kind, path in wanted(args)):
             return 0        # who reads it has enough
         console.say(f"anomaly_detection: {explained(error)}")
         return getattr(error, "status", 1)
@@ -1873,11 +1901,6 @@ def main(arguments=None):
         gc.unfreeze()
         if collecting:
             gc.enable()
-    if signals.received:
-        console.say(f"anomaly_detection: stopped by {signal.Signals(signals.received).name}; "
-                    + ("all that was read is written" if signals.patient else "nothing is written"))
-        return 128 + signals.received
-    return 0
 
 
 if __name__ == "__main__":
