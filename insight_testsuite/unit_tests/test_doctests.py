@@ -1,13 +1,15 @@
-"""What the documentation says is so: doctests, and the README's example and snippet."""
+"""What the documentation says is so: doctests, and the README's examples, snippets and commands."""
 
 import doctest
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import unittest
 
-from support import ROOT
+from support import BATCH, FLAGGED, ROOT, STREAM, FolderTest, friendship
 import anomaly_detection
 import generate
 import plain
@@ -64,8 +66,65 @@ class Readme(unittest.TestCase):
     def test_every_option_is_explained(self):
         readme = text_of("README.md")
         for name in ("--batch-log", "--stream-log", "--output", "-D", "--degree", "-T", "--tracked", "--rejects",
-                     "--strict", "--jobs", "--shard", "--quiet", "--version", "--help"):
+                     "--notify", "--report", "--snapshot", "--strict", "--jobs", "--shard", "--quiet", "--version",
+                     "--help"):
             self.assertIn("`" + name, readme)
+
+    def test_picture(self):
+        """It is there, and small enough to be loaded with the page."""
+        self.assertIn("](.github/report.png)", text_of("README.md"))
+        self.assertLess(os.path.getsize(os.path.join(ROOT, ".github", "report.png")), 150000)
+
+
+@unittest.skipUnless(shutil.which("sh"), "no sh here")
+class ReadmeCommands(FolderTest):
+    """Commands of the README, in a folder with the program and the logs that they name."""
+
+    def setUp(self):
+        super().setUp()
+        shutil.copytree(os.path.join(ROOT, "src"), self.path("src"))
+        self.write("python3", b'#!/bin/sh\nexec %s "$@"\n' % shlex.quote(sys.executable).encode())
+        os.chmod(self.path("python3"), 0o755)
+        self.write("batch_log.json", BATCH)
+        self.write("stream_log.json", STREAM)
+
+    def sh(self, command):
+        """Run a command in the folder; return what it printed."""
+        return subprocess.run(["sh", "-c", command], cwd=self.folder, check=True, stdout=subprocess.PIPE, env={
+            **os.environ, "PATH": self.folder + os.pathsep + os.environ["PATH"]}).stdout.decode()
+
+    def shown(self, pattern):
+        """What the README shows, indented, that matches a pattern."""
+        found = re.search(r"^    (%s)$" % pattern, text_of("README.md"), re.MULTILINE | re.DOTALL)
+        self.assertTrue(found, pattern)
+        return found.group(1)
+
+    def test_how_many_degrees_and_purchases(self):
+        """The loop counts the flags for every D and T."""
+        printed = self.sh(self.shown(r"for D in [^\n]*\n[^\n]*\n    done; done"))
+        wanted = ["D=%d T=%d: 1 flagged" % (degree, tracked) for degree in (1, 2, 3) for tracked in (20, 50, 100)]
+        self.assertEqual([line.replace(":       ", ": ") for line in printed.splitlines()], wanted)
+
+    def test_daily_run(self):
+        """From yesterday's snapshot, today's log: the flags, and a snapshot for tomorrow."""
+        self.sh("python3 src/anomaly_detection.py --quiet --snapshot after-14.json batch_log.json /dev/null /dev/null")
+        self.write("log-15.json", STREAM)
+        self.sh(self.shown(r"python3 [^\n]* after-14.json [^\n]*") + " --quiet")
+        self.assertEqual(self.read("flagged-15.json"), FLAGGED)
+        self.assertIn(b'"1601.83"', self.read("after-15.json"))
+
+    def test_who_is_to_be_told(self):
+        self.write("batch_log.json", BATCH + friendship("3", "1"))
+        self.sh("python3 src/anomaly_detection.py --quiet -D 3 --notify told batch_log.json stream_log.json flagged")
+        self.assertEqual(self.read("told").decode(), self.shown(r'[^\n]*"feed": [^\n]*') + "\n")
+
+    def test_page(self):
+        """The picture's commands, as they stand."""
+        shutil.copytree(os.path.join(ROOT, "insight_testsuite"), self.path("insight_testsuite"),
+                        ignore=shutil.ignore_patterns("temp", "tests", "__pycache__"))
+        self.sh(self.shown(r"python3 [^\n]*generate.py medium logs"))
+        self.sh(self.shown(r"python3 [^\n]* --report report.html logs/[^\n]*") + " --quiet")
+        self.assertIn(b"</html>", self.read("report.html"))
 
 
 if __name__ == "__main__":
