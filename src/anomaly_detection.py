@@ -408,28 +408,30 @@ class RecentPurchases:
         """Return an iterator over the purchases of users that belong, newest first.
 
         Equals `(p for p in everything, newest first, if belongs(p's buyer))`,
-        but may end before its time.
+        but may end before its time: who is not met on the newest two pages buys so
+        seldom that it is not worth to go on.
         """
         return chain.from_iterable(
             compress(reversed(page.line), map(belongs, reversed(page.buyers)))
-            for page in reversed(self.pages))
+            for page in self.pages[:-3:-1])
 
     def look_up(self, network, count):
         """Yield the last `count` purchases of a network, or the last there are
         on the pages; each page's before those of older pages."""
         for page in reversed(self.pages):
-            found = list(chain.from_iterable(filter(None, map(page.of.get, network))))
-            if len(found) > count:
-                found = sorted(found)[-count:]
-            yield from found
-            count -= len(found)
-            if not count:
+            found = list(filter(None, map(page.of.get, network)))
+            there = sum(map(len, found))
+            if there >= count:
+                latest = chain.from_iterable(purchases[-count:] for purchases in found)
+                yield from sorted(latest)[-count:]
                 break
+            yield from chain.from_iterable(found)
+            count -= there
 
 
 class Page:
     """All purchases from `since` up to the next page's: a line, oldest first, of
-    which `buyers` are the users, and {user: purchases} in any order."""
+    which `buyers` are the users, and {user: purchases}, oldest first."""
 
     __slots__ = "since", "line", "buyers", "of"
 
@@ -445,7 +447,7 @@ class Page:
             place = bisect(self.line, purchase)
         self.line.insert(place, purchase)
         self.buyers.insert(place, user)
-        self.of.setdefault(user, []).append(purchase)
+        insort(self.of.setdefault(user, []), purchase)
 
     def halves(self):
         """Return two pages with the older and the newer half of the purchases."""
@@ -566,7 +568,7 @@ class Detector:
 
     # Measured on random graphs, 10,000 users, mean degree 18:
     ball_effort = 200        # (friendships to touch)**2 per user, before `Reach` wins
-    walk_width = 8            # what `look_up` visits, against what `walk` does, before that wins
+    walk_width = 12           # (network size)**2 per user and tracked, before `walk` wins
 
     def ways(self, user):
         """Yield the ways to the window that suit the network, the surest one last."""
@@ -581,7 +583,7 @@ class Detector:
                           effort * min(hops, 4) // 4)
             yield recent.walk(reach.__getitem__)
             network = reach.network()
-        elif self.walk_width * size ** 2 * (users + recent.page_size) > users * wanted:
+        elif self.walk_width * size ** 2 > wanted:
             yield recent.walk(network.__contains__)
         elif size * history.recorded > wanted and 4 * size * recent.capacity() > wanted:
             yield recent.look_up(network, self.tracked)
@@ -1315,7 +1317,6 @@ class Report(Output):
         self.users = {}         # user -> tally of the flagged purchases
         self.farthest = []      # (mean - amount, timestamp, user, amount, flag)
         self.shown, self.due = None, 0      # the live page, and when there may be another
-        self.finished = False
 
     @staticmethod
     def look(detector, user, timestamp, amount, flag):
@@ -1339,26 +1340,35 @@ class Report(Output):
     def beat(self):
         """Show how a live stream goes on, at most every two seconds."""
         if self.run.live and not self.direct and time.monotonic() >= self.due:
-            page = self.page(refresh=True)
-            if page != self.shown:
-                self.write(page)
-                self.replace()
-                self.shown = page
-                self.open()
+            self.show(refresh=True)
             self.due = time.monotonic() + 2
+
+    def show(self, refresh=False):
+        """Let the page so far take the place of the one before, if they differ."""
+        page = self.page(refresh)
+        if page != self.shown:
+            self.shown = page
+            live = Output(self.path, self.run)
+            try:
+                live.open()
+                live.write(page)
+                live.replace()
+            finally:
+                live.discard()
 
     def finish(self):
         self.write(self.page())
-        self.finished = True
+
+    def replace(self):
+        super().replace()
+        self.shown = None
 
     def discard(self):
         """Of a live run that ends midway a last page stays, which is not live."""
-        if self.shown:
-            with contextlib.suppress(OSError, ValueError):      # it has taken its place
-                if not self.finished:
-                    self.finish()
-                self.replace()
         super().discard()
+        if self.shown:
+            with contextlib.suppress(OSError, Failure):
+                self.show()
 
     def rank(self):
         """Keep the farthest, in order.  Sorting is stable: ties stay in the order of the log."""
@@ -1430,7 +1440,7 @@ Logs: {legible(batch.name)}, {legible(stream.name)}.
                 shapes += f'<circle cx="{x + width / 2:.2f}%" cy="-16" r="{radius:.1f}"/>'
             marks.append((what, shapes))
         return chart("over-time", "Purchases over time", words, period.ticks(), [
-            (100 - 100 * n / top, f"{n:,.7g}") for n in range(0, top + 1, step)], marks)
+            (100 - 100 * n / top, f"{n:,}") for n in range(0, top + 1, step)], marks)
 
     def amounts(self, period):
         """Return the chart of the flagged amounts, each with its mean and limit."""
@@ -1455,7 +1465,8 @@ Logs: {legible(batch.name)}, {legible(stream.name)}.
                 f'<circle cx="{x:.2f}%" cy="{y(amount):.2f}%" r="3"/>'))
         words = "On a logarithmic scale, each above a line from its mean to its limit, mean + 3 sd."
         return chart("amounts", "Flagged amounts", words, period.ticks(), [
-            (y(n), f"{'≤ ' * (n == 1)}{n / 100:,.7g}") for n in grid], marks)
+            (y(n), "≤ " * (n == 1) + (f"{n // 100:,}" if n >= 100 else dollars(n)))
+            for n in grid], marks)
 
     def tables(self):
         """Return the tables; of equals the earlier stands first."""

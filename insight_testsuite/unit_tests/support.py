@@ -1,16 +1,28 @@
 """What the test modules share: places, lines of a log, a folder and the real command line."""
 
+import contextlib
+import io
+import json
 import os
+import re
+import select
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
+import warnings
+from random import Random
+from unittest.mock import patch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SUITE = os.path.dirname(HERE)
 ROOT = os.path.dirname(SUITE)
 PROGRAM = os.path.join(ROOT, "src", "anomaly_detection.py")
 sys.path[:0] = [SUITE, os.path.join(ROOT, "src")]
+
+import anomaly_detection
+import random_logs
 
 DEADLINE = 60       # seconds until a child process is taken for hanging: generous
 
@@ -45,6 +57,45 @@ OLD = b"what an earlier run wrote\n"
 def answered(lines):
     """The flagged lines of a stream of purchases by user 2, whose own ones never count."""
     return b"".join(flagged(line, "29.10", "21.46") for line in lines)
+
+
+def drawn_log(seed, dirt=0, **chosen):
+    """A random batch and stream log, but for what is chosen: degree, shape, clock, amount, churn, users."""
+    log = random_logs.Log(Random(seed), dirt)
+    for name, value in chosen.items():
+        setattr(log.rule if name == "degree" else log, name, value)
+    log.ids = list(map(str, log.rng.sample(range(1, 60), log.users)))
+    log.header = '{"D":"%d", "T":"%d"}' % (log.rule.degree, log.rule.tracked)
+    return log.written()
+
+
+# What users may be called: all of these are different ones.
+ODD_IDS = ["1", "01", "1.0", "10", "9", "-0", "1e5", "12345678901234567890123", "1 ", " 1", " ",
+           'a "quoted" one', '"', "back\\slash", "\\", "\\ud800", "\n", "tab\tand \0", "\x1f", "\x7f\x85",
+           "Zo\xeb", "Zoe\u0308", "\u65e5\u672c", "\U0001f600", "\u2028", "\ufeff", "\uffff",
+           "\ud800", "\udfff", "x\udc80y", "}", '{"id": "1"}', "null", "/", "x" * 100]
+
+
+def spellings(text):
+    """All the ways in which a log may write an id (bytes): as is, escaped here and there, as a number."""
+    units = text.encode("utf-16-be", "surrogatepass")
+    escaped = "".join("\\u%02X%02x" % pair for pair in zip(units[::2], units[1::2]))
+    return [json.dumps(text, ensure_ascii=False).encode(errors="backslashreplace"),
+            json.dumps(text).encode(), b'"%s"' % escaped.encode(),
+            *([text.encode()] if re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?(e\d+)?", text) else [])]
+
+
+def with_odd_ids(seed, *logs):
+    """The logs with ids from ODD_IDS in place of their own, spelled differently every time."""
+    rng = Random(seed)
+    called = {}
+    free = rng.sample(ODD_IDS, len(ODD_IDS))
+
+    def another(match):
+        if match[2] not in called:
+            called[match[2]] = spellings(free.pop())
+        return match[1] + rng.choice(called[match[2]])
+    return [re.sub(rb'("id[12]?": )"(\d+)"', another, log) for log in logs]
 
 
 class FolderTest(unittest.TestCase):
@@ -113,3 +164,42 @@ class FolderTest(unittest.TestCase):
         """Every name in the folder, and what the regular files hold."""
         return {entry.name: self.read(entry.path) if entry.is_file() else None
                 for entry in os.scandir(self.folder)}
+
+    def wait_until(self, happened):
+        """Wait for happened() to be true; return what it gives."""
+        give_up = time.monotonic() + DEADLINE
+        while True:
+            answer = happened()
+            if answer:
+                return answer
+            self.assertLess(time.monotonic(), give_up, "waited in vain")
+            time.sleep(0.002)
+
+    def lines_arriving(self, file):
+        """What can be read from a pipe as soon as there is anything, up to the end of a line."""
+        lines = b""
+        while not lines.endswith(b"\n"):
+            ready, _, _ = select.select([file], [], [], DEADLINE)
+            self.assertTrue(ready, "nothing comes; so far %r" % lines)
+            data = os.read(file if isinstance(file, int) else file.fileno(), 1 << 16)
+            self.assertTrue(data, "the pipe ended after %r" % lines)
+            lines += data
+        return lines
+
+
+class MainTest(FolderTest):
+    """A test that runs many logs through the command line, in this process."""
+
+    def setUp(self):
+        super().setUp()
+        disk = patch("os.fsync")        # may take long, and is not what is tested
+        disk.start()
+        self.addCleanup(disk.stop)
+
+    def main(self, *arguments, status=0):
+        """Run the command line; return its standard error."""
+        with contextlib.redirect_stderr(io.StringIO()) as said, warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # of forks
+            ended = anomaly_detection.main(list(map(str, arguments)))
+        self.assertEqual(ended, status, said.getvalue())
+        return said.getvalue()

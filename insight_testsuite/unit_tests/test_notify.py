@@ -1,0 +1,425 @@
+"""--notify: who is to be told of each flagged purchase, held against a literal computation."""
+
+import json
+import os
+import signal
+import unittest
+from functools import partial
+from random import Random
+
+from support import (
+    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, drawn_log, flagged,
+    friendship, purchase, with_odd_ids)
+import random_logs
+import reference
+
+SHAPES = [shape for shape in dict.fromkeys(random_logs.SHAPES) if shape is not random_logs.nobody]
+
+
+# --- the literal computation --------------------------------------------------
+
+def distances(friendships, user):
+    """How far everybody is: going from one to the other costs one step, until nothing gets nearer."""
+    far = {user: 0}
+    nearer = True
+    while nearer:
+        nearer = False
+        for one, other in friendships:
+            if one in far and far[one] + 1 < far.get(other, len(friendships) + 1):
+                far[other] = far[one] + 1
+                nearer = True
+    return far
+
+
+def to_be_told(friendships, user, degree):
+    """(feed, recommend) by the words of the specification; friendships are pairs, each in both orders."""
+    far = distances(friendships, user)
+    friends = {other for one, other in friendships if one == user}
+
+    def in_common(other):
+        return sum((other, friend) in friendships for friend in friends)
+
+    recommend = [other for other in far if 2 <= far[other] <= degree]
+    return sorted(friends), sorted(recommend, key=lambda other: (far[other], -in_common(other), other))
+
+
+def as_json(ids):
+    """A list of JSON strings in which only what JSON and UTF-8 do not allow is escaped."""
+    return json.dumps(ids, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def with_told(line, feed, recommend):
+    """A flagged line with the two fields at its end."""
+    return line[:-2] + b', "feed": %s, "recommend": %s}\n' % (as_json(feed), as_json(recommend))
+
+
+def literally(batch, stream, degree):
+    """[(flagged line, feed, recommend)] of the flagged purchases of two logs, with D given."""
+    header, *batch_lines = reference.lines_of(batch)
+    rule = reference.Rule(degree, int(json.loads(header[1])["T"]))
+    friendships, answers = set(), []
+    for judged, lines in (False, batch_lines), (True, reference.lines_of(stream)):
+        for _, line in lines:
+            try:
+                event = reference.read_event(line)
+            except ValueError:
+                continue
+            if event.type == "purchase":
+                user, = event.users
+                verdict = judged and reference.verdict(event.amount, rule.window(user))
+                if verdict:
+                    answers.append((reference.flagged_line(line, *verdict),
+                                    *to_be_told(friendships, user, degree)))
+                rule.purchase(user, event.when, event.amount)
+                continue
+            both = {event.users, event.users[::-1]}
+            if event.type == "befriend":
+                friendships |= both
+                rule.befriend(*event.users)
+            else:
+                friendships -= both
+                rule.unfriend(*event.users)
+    return answers
+
+
+# --- the tests ----------------------------------------------------------------
+
+class NotifyTest(MainTest):
+
+    def setUp(self):
+        super().setUp()
+        self.notify = self.path("notify")
+
+    def told(self, *options):
+        """Run in this process; return what is in the output and in the notify file."""
+        self.main("--quiet", *self.files, "--notify", self.notify, *options)
+        return self.read("output"), self.read("notify")
+
+    def flags_alone(self, *options):
+        """Run in this process without --notify; return what is in the output."""
+        self.main("--quiet", *self.files, *options)
+        return self.read("output")
+
+    def write_logs(self, logs):
+        for name, log in zip(("batch", "stream"), logs):
+            self.write(name, log)
+
+
+class Literal(NotifyTest):
+    """Random logs: the same bytes as the literal computation gives."""
+
+    def compare(self, logs, degree, how):
+        """Hold one log at one D against the literal computation; return its answers."""
+        self.write_logs(logs)
+        answers = literally(*logs, degree)
+        output, notify = self.told("-D", degree, "--jobs", 1)
+        self.assertEqual(notify.splitlines(True), [with_told(*answer) for answer in answers], how)
+        self.assertEqual(output, b"".join(line for line, _, _ in answers), how)
+        return answers
+
+    def test_every_degree_and_shape(self):
+        """D from 1 to 6; hubs, rings, stars and the others; friendships that come and go."""
+        several = distant = in_common = by_id = 0
+        for degree in range(1, 7):
+            told = 0
+            for number, shape in enumerate(SHAPES * 3):
+                seed = 100 * degree + number
+                logs = drawn_log(seed, degree=degree, shape=shape, users=(6, 8, 12, 20)[number % 4],
+                                 churn=(0.05, 0.3)[number % 2])
+                for _, feed, recommend in self.compare(logs, degree, (seed, shape.__name__)):
+                    self.assertTrue(feed)
+                    self.assertTrue(degree > 1 or not recommend)
+                    told += bool(recommend)
+                    several += len(feed) > 1
+                    distant += len(recommend) > 5
+                    in_common += recommend != sorted(recommend)
+                    by_id += sorted(recommend, key=int) != sorted(recommend)
+            self.assertTrue(told > 25 or degree == 1, "too few lines recommend at D = %d" % degree)
+        self.assertGreater(min(several, distant, in_common, by_id), 80, "the order is hardly put to the test")
+
+    def test_odd_ids(self):
+        """Quotes, control characters, lone surrogates, numbers, all of JSON's spellings of one id."""
+        escaped = raw = 0
+        for seed in range(48):
+            logs = with_odd_ids(seed, *drawn_log(seed, users=20, churn=0.1))
+            for line, feed, recommend in self.compare(logs, 1 + seed % 6, seed):
+                ids = as_json(feed + recommend)
+                escaped += b"\\ud" in ids
+                raw += not ids.isascii()
+            for line in self.read("notify").splitlines():
+                fields = json.loads(line)
+                self.assertEqual(list(fields)[-4:], ["mean", "sd", "feed", "recommend"])
+        self.assertGreater(min(escaped, raw), 30)
+
+    def test_malformed_and_odd_lines(self):
+        """A flagged line stays as it was, however it looks; a damaged one befriends nobody."""
+        lines = sum(len(self.compare(random_logs.random_log(Random(seed), 0.15), 1 + seed % 6, seed))
+                    for seed in range(60))
+        self.assertGreater(lines, 120)
+
+    def test_jobs_and_shards(self):
+        """The same bytes in any number of processes, and from shards, joined."""
+        flagged = 0
+        for seed in range(8):
+            self.write_logs(with_odd_ids(seed, *random_logs.random_log(Random(seed), 0.1)))
+            whole = self.told("--jobs", 1)
+            flagged += whole[0].count(b"\n")
+            for jobs in 2, 3, 5:
+                self.assertEqual(self.told("--jobs", jobs), whole, (seed, jobs))
+            for shards in 2, 3:
+                parts = [self.told("--shard", "%d/%d" % (k, shards), "--jobs", 1 + seed % 2)
+                         for k in range(1, shards + 1)]
+                self.assertEqual(tuple(map(b"".join, zip(*parts))), whole, (seed, shards))
+        self.assertGreater(flagged, 30)
+
+    def test_a_large_network(self):
+        """One that the program does not list for its verdicts: hubs in a random graph, thousands of friendships."""
+        rng = Random(3)
+        names = ["%d" % k for k in range(700)]
+        friends = {tuple(rng.sample(names, 2)) for _ in range(1400)} | {
+            (hub, other) for hub in names[:2] for other in rng.sample(names[2:], 200)}
+        batch = HEADER + b"".join(friendship(*pair) for pair in sorted(friends))
+        batch += b"".join(purchase(user, "10.%02d" % rng.randint(0, 99)) for user in names)
+        stream = b"".join(purchase(user, "999.00") for user in rng.sample(names, 3))
+        for degree in 2, 4:
+            answers = self.compare((batch, stream), degree, degree)
+            self.assertGreater(len(answers), 1)
+        self.assertGreater(len(answers[0][2]), 400)
+
+
+class Line(NotifyTest):
+    """One line, in every byte."""
+
+    def answer(self, batch, stream=STREAM, *options):
+        self.write_logs((batch, stream))
+        return self.told(*options)[1]
+
+    def test_the_example(self):
+        batch = BATCH.replace(friendship("1", "3", "unfriend"), b"")
+        for degree in "2", "3", "1000000000":
+            self.assertEqual(self.answer(batch, STREAM, "-D", degree),
+                             b'{"event_type":"purchase", "timestamp":"2017-06-13 11:33:02", "id": "2", '
+                             b'"amount": "1601.83", "mean": "29.10", "sd": "21.46", '
+                             b'"feed": ["1"], "recommend": ["3"]}\n')
+        self.assertEqual(self.answer(batch, STREAM, "-D", "1"),
+                         FLAGGED[:-2] + b', "feed": ["1"], "recommend": []}\n')
+
+    def test_ids_are_escaped_as_little_as_json_allows(self):
+        """Also those that the log escaped; a lone surrogate has no other way to be written."""
+        spelled = [b'"\\u00eb\\u65E5\xe6\x9c\xac\\/"', b'"\\"\\\\"', b'"\\n\\u0009\\u0000"', b'"\\ud800"',
+                   b'"\\ud83d\\uDE00"', b'1.50', b'" "']
+        batch = HEADER + purchase("1", "5.00") * 2 + friendship("1", "2") + b"".join(
+            friendship("2", "X").replace(b'"X"', spelling) for spelling in spelled)
+        expected = (br'"feed": ["\n\t\u0000", " ", "\"\\", "1", "1.50", "%s", "\ud800", "%s"], "recommend": []}'
+                    % ("\xeb\u65e5\u672c/".encode(), "\U0001f600".encode()))
+        self.assertEqual(self.answer(batch), flagged(STREAM, "5.00", "0.00")[:-2] + b", " + expected + b"\n")
+
+    def test_an_odd_line_stays_as_it_was(self):
+        odd = (b' {"amount" : 1601.83,"id":2, "feed": "x", "timestamp": "2017-06-13 11:33:02", '
+               b'"event_type": "purchase" \t} \r\n')
+        expected = odd.rstrip()[:-1] + b', "mean": "29.10", "sd": "21.46", "feed": ["1"], "recommend": []}\n'
+        self.assertEqual(self.answer(BATCH, odd), expected)
+        self.assertEqual(self.answer(BATCH, odd.rstrip()), expected)        # no newline at the end
+
+    def test_the_order_of_those_to_recommend_to(self):
+        """Nearest first, then most friends in common, then by id as text: 10 before 9."""
+        pairs = [("2", "1"), ("2", "4"), ("2", "5"),                        # friends
+                 ("1", "9"), ("4", "10"), ("1", "11"), ("5", "11"),         # one in common, but 11 has two
+                 ("1", "30"), ("4", "30"), ("5", "30"),                     # three
+                 ("9", "100"), ("10", "100"), ("30", "12"), ("11", "12")]   # further away nobody has any
+        batch = HEADER + purchase("1", "5.00") * 2 + b"".join(friendship(*pair) for pair in pairs)
+        for degree, further in ("2", []), ("3", ["100", "12"]), ("6", ["100", "12"]):
+            self.assertEqual(json.loads(self.answer(batch, STREAM, "-D", degree))["recommend"],
+                             ["30", "11", "10", "9"] + further)
+
+    def test_friendships_of_that_moment(self):
+        """Not those of the end, nor those of the beginning; the buyer's own are not changed by being asked."""
+        changes = [(b"", ["1"], []), (friendship("2", "3"), ["1", "3"], []),
+                   (friendship("3", "4") + friendship("1", "4"), ["1", "3"], ["4"]),
+                   (friendship("3", "2", "unfriend"), ["1"], ["4", "3"]),
+                   (friendship("2", "4"), ["1", "4"], ["3"]),
+                   (friendship("4", "1", "unfriend") + friendship("3", "4", "unfriend"), ["1", "4"], [])]
+        stream = b"".join(before + STREAM for before, _, _ in changes) + friendship("2", "7")
+        expected = b"".join(with_told(FLAGGED, feed, recommend) for _, feed, recommend in changes)
+        for jobs in 1, 4:
+            self.assertEqual(self.answer(BATCH, stream, "--jobs", jobs), expected)
+
+
+class Beside(NotifyTest):
+    """--notify beside the other files of a run."""
+
+    def test_the_output_is_the_same_with_and_without(self):
+        flagged = 0
+        for seed in range(12):
+            self.write_logs(random_logs.random_log(Random(seed), 0.1))
+            alone = self.flags_alone()
+            self.assertEqual(self.told()[0], alone, seed)
+            self.assertEqual(self.told("--jobs", 3, "--rejects", self.path("rejects"))[0], alone, seed)
+            flagged += alone.count(b"\n")
+        self.assertGreater(flagged, 30)
+
+    def test_nothing_flagged_leaves_an_empty_file(self):
+        for stream in b"", purchase(amount="1.00"), b"x\n":
+            self.write("stream", stream)
+            self.write("notify", OLD)
+            self.assertEqual(self.told(), (b"", b""))
+
+    def test_a_missing_folder_is_created(self):
+        self.main("--quiet", *self.files, "--notify", self.path("a/b/notify"))
+        self.assertEqual(self.read("a/b/notify"), with_told(FLAGGED, ["1"], []))
+
+    def test_nothing_else_is_left_behind(self):
+        self.told("--jobs", 3)
+        self.assertEqual(sorted(self.snapshot()), ["batch", "notify", "output", "stream"])
+
+    def test_a_link_and_permissions(self):
+        """A link's target is what gets replaced, and keeps its permissions."""
+        os.chmod(self.write("target", OLD), 0o604)
+        os.symlink("target", self.notify)
+        self.told()
+        self.assertTrue(os.path.islink(self.notify))
+        self.assertEqual(self.read("target"), with_told(FLAGGED, ["1"], []))
+        self.assertEqual(os.stat(self.path("target")).st_mode & 0o777, 0o604)
+
+
+class Refused(FolderTest):
+    """One line, the right exit status, and everything as it was before."""
+
+    def test_the_same_file_as_another(self):
+        """An input, the output, the rejects or the snapshot, by whatever name."""
+        for name in "batch", "stream", "output":
+            os.symlink(name, self.path("symlink to " + name))
+            os.link(self.path(name), self.path("hard link to " + name))
+            for same in name, "symlink to " + name, "hard link to " + name:
+                with self.subTest(same=same):
+                    self.assert_fails(2, *self.files, "--notify", os.path.join(self.folder, same))
+        os.symlink("new", self.path("symlink to new"))
+        for other in "--output", "--rejects", "--snapshot":
+            files = ["--batch-log", self.batch, "--stream-log", self.stream]
+            if other != "--output":
+                files += ["--output", self.output]
+            for same in "./new", "symlink to new":
+                with self.subTest(other=other, same=same):
+                    self.assert_fails(2, *files, other, self.path("new"),
+                                      "--notify", os.path.join(self.folder, same))
+
+    def test_not_both_to_standard_output(self):
+        for output, notify in ("-", "-"), ("/dev/stdout", "-"), ("-", "/dev/stdout"):
+            with self.subTest(output=output, notify=notify):
+                self.assert_fails(2, self.batch, self.stream, output, "--notify", notify)
+                with open(self.path("output"), "ab") as same:
+                    self.assert_fails(2, self.batch, self.stream, output, "--notify", notify, stdout=same)
+        self.assert_fails(2, self.batch, "-", "-", "--notify", "-", data=STREAM)
+        self.assert_fails(2, *self.files, "--notify", "-", "--snapshot", "-")
+        self.assert_fails(2, *self.files, "--notify", "-", "--rejects", "-")
+
+    def test_what_cannot_be_written(self):
+        os.mkdir(self.path("folder"))
+        for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x":
+            with self.subTest(path=wrong):
+                self.assertIn(wrong, self.assert_fails(2, *self.files, "--notify", wrong))
+        self.assert_fails(2, *self.files, "--notify", "")
+        self.assert_fails(2, *self.files, "--notify")
+
+    def test_a_closed_standard_output(self):
+        out, said = self.do(*self.files, "--notify", "-", status=2, preexec_fn=partial(os.close, 1))
+        self.assert_one_line(said)
+        self.assertEqual(self.read("output"), OLD)
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
+    def test_a_full_device(self):
+        """The flags are not written either; and a run with nothing to say to it does not fail."""
+        self.assertIn("/dev/full", self.assert_fails(1, *self.files, "--notify", "/dev/full", "--quiet"))
+        self.assertIn("/dev/full", self.assert_fails(1, *self.files, "--notify", "/dev/full", "--quiet", "--jobs", "2"))
+        self.write("stream", b"")
+        self.do(*self.files, "--notify", "/dev/full")
+        self.assertEqual(self.read("output"), b"")
+
+    def test_a_full_disk(self):
+        """As a limit on the size of files shows it: of flags that would fit, and of those to be told, which do not."""
+        import resource
+        self.write("batch", HEADER + purchase("1", "5.00") * 2 + b"".join(
+            friendship("2", str(k)) for k in range(3000) if k != 2))
+        notify = self.write("notify", OLD)
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10 ** 4, 10 ** 4))
+        said = self.assert_fails(1, *self.files, "--notify", notify, "--quiet", preexec_fn=limit)
+        self.assertIn(notify, said)
+
+    def test_strict(self):
+        """A malformed line after the first flag: neither file is changed."""
+        self.write("stream", STREAM + b"x\n")
+        self.assert_fails(1, *self.files, "--notify", self.write("notify", OLD), "--strict")
+
+
+class Live(FolderTest):
+    """Each verdict's line is there before the next line of the log is."""
+
+    def lines_and_answers(self):
+        """Lines of a stream, each with who is to be told if it is flagged, from the friendships of that moment."""
+        for k in range(4):
+            line = purchase(amount="%d.00" % (1000 + k))
+            yield (friendship("2", str(10 + k)) + b"malformed\n" + line, answered([line]),
+                   with_told(answered([line]), ["1"] + [str(10 + j) for j in range(k + 1)], []))
+
+    def test_to_standard_output(self):
+        """The flags go to a file, which takes its place in the end."""
+        process = self.start(self.batch, "-", self.output, "--notify", "-", "--quiet", bufsize=0)
+        flags = b""
+        for line, flag, told in self.lines_and_answers():
+            process.stdin.write(line)
+            self.assertEqual(self.lines_arriving(process.stdout), told)
+            self.assertEqual(self.read("output"), OLD)
+            flags += flag
+        self.assertEqual(self.finish(process), (b"", ""))
+        self.assertEqual(self.read("output"), flags)
+
+    def test_both_live(self):
+        """The flags to standard output, and whom to tell to a named pipe."""
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        process = self.start(self.batch, "-", "-", "--notify", fifo, "--quiet", bufsize=0)
+        for line, flag, told in self.lines_and_answers():
+            process.stdin.write(line)
+            self.assertEqual(self.lines_arriving(process.stdout), flag)
+            self.assertEqual(self.lines_arriving(reader), told)
+        self.assertEqual(self.finish(process), (b"", ""))
+
+    def test_from_files(self):
+        self.write("stream", b"".join(line for line, _, _ in self.lines_and_answers()))
+        for jobs in "1", "3":
+            out, said = self.do(*self.files, "--notify", "-", "--jobs", jobs)
+            self.assertEqual(out, b"".join(told for _, _, told in self.lines_and_answers()))
+            self.assertEqual(self.read("output"), b"".join(flag for _, flag, _ in self.lines_and_answers()))
+
+    def test_a_signal_leaves_the_files_as_they_were(self):
+        """What went to standard output has been said; the flags have not taken their place."""
+        for number, status in (signal.SIGINT, 130), (signal.SIGTERM, 143):
+            process = self.start(self.batch, "-", self.output, "--notify", "-", "--quiet", bufsize=0,
+                                 preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
+            process.stdin.write(STREAM)
+            self.assertEqual(self.lines_arriving(process.stdout), with_told(FLAGGED, ["1"], []))
+            process.send_signal(number)
+            out, said = self.finish(process, status=status)
+            self.assert_one_line(said)
+            self.assertEqual(sorted(self.snapshot()), ["batch", "output", "stream"])
+            self.assertEqual(self.read("output"), OLD)
+
+    def test_a_reader_who_has_enough(self):
+        """He gets the flags' file all the same, or is told that it is as it was."""
+        self.write("stream", STREAM * 5000)
+        process = self.start(*self.files, "--notify", "-", "--quiet")
+        process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        if process.wait():
+            self.assert_one_line(said)
+            self.assertEqual(self.read("output"), OLD)
+        else:
+            self.assertEqual(self.read("output"), answered([STREAM] * 5000))
+        self.assertEqual(sorted(self.snapshot()), ["batch", "output", "stream"])
+
+
+if __name__ == "__main__":
+    unittest.main()
