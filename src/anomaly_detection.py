@@ -55,6 +55,7 @@ import time
 from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
+from functools import partial
 from heapq import merge, nsmallest
 from itertools import chain, compress, islice
 from math import isqrt, log10
@@ -442,12 +443,16 @@ class Page:
 
     def add(self, purchase, user):
         """Put a purchase in its place."""
-        place = len(self.line)
-        if place and purchase < self.line[-1]:
+        theirs = self.of.setdefault(user, [])
+        if not self.line or purchase > self.line[-1]:
+            self.line.append(purchase)
+            self.buyers.append(user)
+            theirs.append(purchase)
+        else:
             place = bisect(self.line, purchase)
-        self.line.insert(place, purchase)
-        self.buyers.insert(place, user)
-        insort(self.of.setdefault(user, []), purchase)
+            self.line.insert(place, purchase)
+            self.buyers.insert(place, user)
+            insort(theirs, purchase)
 
     def halves(self):
         """Return two pages with the older and the newer half of the purchases."""
@@ -1530,6 +1535,7 @@ class Worker:
         """In the new process: do the task, and end."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
         status = 1
 
         def beat(data):
@@ -1539,7 +1545,7 @@ class Worker:
         try:
             try:
                 task(self.tell, beat)
-            except (Failure, OSError, MemoryError) as error:
+            except (Failure, OSError, MemoryError, ImportError) as error:
                 self.tell("failed", explained(error))
             self.keep()
             self.file.flush()
@@ -1565,7 +1571,8 @@ class Worker:
         import pickle
         self.process.join()
         if self.process.exitcode:
-            raise Failure("a worker process died; no output file is changed")
+            raise Failure("a worker process died, maybe for lack of memory; "
+                          "no output file is changed")
         end = self.file.seek(0, os.SEEK_END)
         self.file.seek(0)
         while self.file.tell() < end:
@@ -1579,6 +1586,16 @@ class Worker:
         self.file.close()
 
 
+@contextlib.contextmanager
+def undisturbed():
+    """Hold SIGINT and SIGTERM back: no process may be started and then lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def judge_stream(log, shard, jobs, run, beat):
     """Judge the stream log, or a shard of it, in `jobs` processes.
 
@@ -1588,19 +1605,27 @@ def judge_stream(log, shard, jobs, run, beat):
     cuts = log.cuts(jobs, shard or (1, 1)) if jobs > 1 or shard else [0, None]
     first, *others = zip(cuts, cuts[1:])
     workers = []
+
+    def judge_elsewhere(part, tell, beat):
+        own = Log(log.path)             # with a place of its own
+        with own.file:
+            judge_part(own, part, run, tell, beat)
+
     try:
         if others:
             run.detector.history.of_everybody()     # or every worker would do this again
             gc.freeze()
         for part in others:
-            workers.append(Worker(lambda tell, beat, part=part: judge_part(
-                Log(log.path), part, run, tell, beat)))
+            with undisturbed():
+                workers.append(Worker(partial(judge_elsewhere, part)))
         judge_part(log, first, run, run.stream.tell, beat)
         for worker in workers:
             worker.join(run.stream.tell)
     finally:
-        for worker in workers:
-            worker.end()
+        if workers:
+            with undisturbed():
+                for worker in workers:
+                    worker.end()
 
 
 def judge_part(log, part, run, tell, beat):
@@ -1855,8 +1880,7 @@ class Signals:
     """
 
     def __init__(self):
-        self.received, self.patient = None, False
-        self.handlers, self.process = {}, os.getpid()
+        self.received, self.patient, self.handlers = None, False, {}
 
     def __enter__(self):
         for number in signal.SIGINT, signal.SIGTERM:
@@ -1865,8 +1889,6 @@ class Signals:
                     self.handlers[number] = signal.signal(number, self.stop)
 
     def stop(self, number, frame):
-        if os.getpid() != self.process:
-            os._exit(1)                     # a worker that has not yet begun
         self.ignore()                       # let the cleaning up finish
         self.received = number
         if not self.patient:

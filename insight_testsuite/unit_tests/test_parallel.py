@@ -1,7 +1,5 @@
 """--jobs and --shard: the same as one process, byte for byte, and safe when a worker is not."""
 
-import contextlib
-import io
 import os
 import re
 import shlex
@@ -9,28 +7,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import unittest
-import warnings
 from functools import partial
 from random import Random
 from unittest.mock import patch
 
 from support import (
-    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, ROOT, STREAM, FolderTest, answered, friendship, purchase)
+    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, ROOT, STREAM, FolderTest, MainTest, answered, flagged, friendship,
+    purchase)
 import anomaly_detection
 import generate
 from random_logs import random_log
-
-
-def said_by_main(*arguments, status=0):
-    """Run the command line in this process; return its standard error."""
-    with contextlib.redirect_stderr(io.StringIO()) as said, warnings.catch_warnings():
-        warnings.simplefilter("ignore")         # unittest turns them on; test_no_warnings looks at them
-        ended = anomaly_detection.main(list(arguments))
-    if ended != status:
-        raise AssertionError("exit status %d: %s" % (ended, said.getvalue()))
-    return said.getvalue()
 
 
 def without_seconds(said):
@@ -53,18 +40,12 @@ def runs(pid):
         return False
 
 
-class SameTest(FolderTest):
+class SameTest(MainTest):
     """A test that holds runs against each other."""
-
-    def setUp(self):
-        super().setUp()
-        disk = patch("os.fsync")        # may take long, and is not what is tested
-        disk.start()
-        self.addCleanup(disk.stop)
 
     def result(self, *options):
         """Run in this process; return (what was said, output, rejects)."""
-        said = said_by_main(*self.files, "--rejects", self.path("rejects"), *options)
+        said = self.main(*self.files, "--rejects", self.path("rejects"), *options)
         return without_seconds(said), self.read("output"), self.read("rejects")
 
     def random_logs(self, seed):
@@ -111,7 +92,7 @@ class Jobs(SameTest):
             self.assertEqual(self.result("--jobs", "12"), self.result("--jobs", "1"))
 
     def test_lines_without_a_header(self):
-        """-D and -T given: what begins the batch log belongs to a part, too."""
+        """-D and -T given: what begins the batch log may be an event, too."""
         for batch in EVENTS, b"\xef\xbb\xbf" + EVENTS, b"\n\nx\n" + EVENTS, b"", b"\n", b"\xef\xbb\xbf", b"x":
             self.write("batch", batch)
             self.assertEqual(self.result("--jobs", "3", "-D", "3", "-T", "50"),
@@ -126,17 +107,20 @@ class Jobs(SameTest):
             self.assertEqual(self.result("--jobs", str(jobs)), one)
 
     def test_the_last_word_on_a_friendship(self):
-        """Befriended and unfriended in different parts of the batch log, in every order of six events."""
+        """Befriended and unfriended in different parts of the stream, in every order of six events."""
         pairs = [friendship("1", "2", "befriend"), friendship("2", "1", "unfriend")]
-        purchases = purchase("1", "5.00") + purchase("1", "6.00")
+        self.write("batch", HEADER + purchase("1", "5.00") + purchase("1", "6.00"))
         for n in range(2 ** 6):
             events = [pairs[n >> k & 1] for k in range(6)]
-            self.write("batch", HEADER + purchases + b"".join(events))
+            self.write("stream", b"".join(event + STREAM for event in events))
             said, output, rejects = self.result("--jobs", "4")
-            self.assertEqual(bool(output), events[-1] is pairs[0], n)
+            self.assertEqual(output, flagged(STREAM, "5.50", "0.50") * events.count(pairs[0]), n)
+            self.write("stream", b"".join(events) + STREAM)
+            said, output, rejects = self.result("--jobs", "4")
+            self.assertEqual(output, flagged(STREAM, "5.50", "0.50") * (events[-1] is pairs[0]), n)
 
     def test_late_purchases_across_parts(self):
-        """One user's purchases, all out of order, some in each part of the batch log, more in the stream.
+        """One user's purchases, all out of order, some in the batch log, more in each part of the stream.
 
         Without the short-cut that keeps recent purchases beside the histories: these have to be right.
         """
@@ -147,10 +131,10 @@ class Jobs(SameTest):
         for _ in range(30):
             bought = [purchase("1", "%d.00" % rng.randint(1, 9), "2017-06-13 11:33:%02d" % second)
                       for second in rng.sample(range(60), 20)]
-            self.write("batch", b'{"D":1, "T":%d}\n' % rng.randint(2, 12) + friendship("1", "2") + b"".join(bought[:12]))
-            self.write("stream", b"".join(line + STREAM for line in bought[12:]))
+            self.write("batch", b'{"D":1, "T":%d}\n' % rng.randint(2, 12) + friendship("1", "2") + b"".join(bought[:8]))
+            self.write("stream", b"".join(line + STREAM for line in bought[8:]))
             one = self.result("--jobs", "1")
-            self.assertEqual(one[1].count(b"\n"), 8)
+            self.assertEqual(one[1].count(b"\n"), 12)
             for jobs in "2", "3", "4":
                 self.assertEqual(self.result("--jobs", jobs), one)
 
@@ -176,7 +160,7 @@ class Jobs(SameTest):
                 self.assertEqual(other, one)
 
     def test_the_default(self):
-        """As many processes as there are processors, but only for logs that are large enough."""
+        """As many processes as there are processors, but only for a stream that is large enough."""
         self.generated_logs("young", 0.005)
         one = self.result("--jobs", "1")
         workers = []
@@ -190,10 +174,23 @@ class Jobs(SameTest):
                 patch("os.sched_getaffinity", lambda pid: range(3), create=True):
             self.assertEqual(self.result(), one)
             self.assertEqual(len(workers), 0)
-            with patch.multiple(anomaly_detection, BATCH_PART=10 ** 4, STREAM_PART=10 ** 4):
+            with patch.object(anomaly_detection, "PART", 10 ** 4):
                 self.assertEqual(self.result(), one)
-                self.assertEqual(len(workers), 2 + 2)
+                self.assertEqual(len(workers), 2)
                 self.assert_shards_join(2)
+            del workers[:]
+            self.assertEqual(self.result("--jobs", "2"), one)
+            self.assertEqual(len(workers), 1)
+
+    def test_how_many(self):
+        """By the size of the stream, fewer for a large state; or as many as are asked for."""
+        part, jobs = anomaly_detection.PART, anomaly_detection.number_of_jobs
+        with patch("os.sched_getaffinity", lambda pid: range(3), create=True):
+            self.assertEqual([jobs(None, size, 0) for size in (0, 1, 2 * part - 1, 2 * part, 3 * part, 9 * part)],
+                             [1, 1, 1, 2, 3, 3])
+            self.assertEqual([jobs(None, 9 * part, state) for state in (part, 24 * part, 100 * part, 1000 * part)],
+                             [3, 3, 2, 1])
+            self.assertEqual([jobs(5, size, 1000 * part) for size in (0, 1, part, 9 * part)], [1, 5, 5, 5])
 
     def test_standard_input_is_one_job(self):
         out, said = self.do(self.batch, "-", "-", "--jobs", "4", data=STREAM)
@@ -234,7 +231,56 @@ class Shards(SameTest):
         self.assertEqual(self.read("flagged_purchases.json"), self.read("single"))
 
 
-class Failures(FolderTest):
+class Cuts(FolderTest):
+    """Where the parts of a log begin and end."""
+
+    def log(self, data):
+        log = anomaly_detection.Log(self.write("log", data))
+        self.addCleanup(log.file.close)
+        return log
+
+    def test_random_lines(self):
+        """Parts of shards: in order, at the beginnings of lines, and together the log."""
+        rng = Random(5)
+        for _ in range(150):
+            data = b"".join(b"x" * rng.choice((0, 1, 5, 40, 300)) + b"\n" for _ in range(rng.randint(0, 40)))
+            data = data[:len(data) - rng.randint(0, 1)]
+            log = self.log(data)
+            starts = {0, len(data), *(match.end() for match in re.finditer(b"\n", data))}
+            shards, jobs, pieces, end = rng.randint(1, 5), rng.randint(1, 9), [], 0
+            for k in range(1, shards + 1):
+                cuts = log.cuts(jobs, (k, shards))
+                self.assertEqual(len(cuts), jobs + 1)
+                self.assertEqual(cuts[0], end)
+                end = cuts[-1]
+                self.assertEqual(end is None, k == shards)
+                places = [len(data) if cut is None else cut for cut in cuts]
+                self.assertEqual(places, sorted(places))
+                self.assertLessEqual(set(places), starts)
+                pieces += (b"".join(log.chunks(*part)) for part in zip(cuts, cuts[1:]))
+            self.assertEqual(b"".join(pieces), data + b"\n" * (data[-1:] not in (b"", b"\n")))
+
+    def test_sizes(self):
+        """The later a part the smaller it is: by what it takes to apply all that is before it in its shard."""
+        line = b"x" * 39 + b"\n"
+        log = self.log(line * 20000)
+        for jobs in range(1, 10):
+            for shard in (1, 1), (1, 3), (2, 3), (3, 3):
+                begin, *others = places = [log.size if cut is None else cut for cut in log.cuts(jobs, shard)]
+                self.assertLess(abs(others[-1] - begin - log.size / shard[1]), 2 * len(line))
+                sizes = [stop - start for start, stop in zip(places, others)]
+                self.assertEqual(sizes, sorted(sizes, reverse=True))
+                self.assertEqual(len(set(sizes)), jobs)
+                work = [size + (start - begin) / log.REPLAY for size, start in zip(sizes, places)]
+                self.assertLess(max(work) - min(work), 3 * len(line))
+
+    def test_line_start(self):
+        log = self.log(b"ab\n\nc" + b"d" * 300000 + b"\ne")
+        self.assertEqual([log.line_start(place) for place in range(6)], [0, 3, 3, 3, 4, 300006])
+        self.assertEqual([log.line_start(300000 + place) for place in range(3, 9)], [300006] * 4 + [300007] * 2)
+
+
+class Failures(MainTest):
 
     def test_strict_tells_the_first_malformed_line_of_the_log(self):
         """Although another process may meet another one earlier."""
@@ -253,14 +299,115 @@ class Failures(FolderTest):
 
     def test_a_worker_that_dies(self):
         """In whatever it was doing; checked in this process, where it can be made to."""
-        def die(*arguments):
+        def die():
             os.kill(os.getpid(), signal.SIGKILL)
 
-        before = self.snapshot()
-        for task in "learn_part", "judge_part_of":
-            with patch.object(anomaly_detection, task, die):
-                self.assert_one_line(said_by_main(*self.files, "--jobs", "3", status=1))
+        for said in self.results_of_workers_that(die):
+            self.assertIn("a worker process died", said)
+
+    def test_an_error_in_a_worker(self):
+        """It is told as one of the whole run; of one that nobody foresaw at least nothing comes."""
+        def fail(error):
+            raise error
+
+        for error, text in (
+                (anomaly_detection.Failure("some failure"), "some failure"),
+                (MemoryError(), "out of memory"),
+                (OSError(5, "bad disk", "some file"), "some file: bad disk"),
+                (ZeroDivisionError(), "a worker process died"), (KeyboardInterrupt(), "a worker process died")):
+            for said in self.results_of_workers_that(partial(fail, error)):
+                self.assertIn(text, said)
+
+    def results_of_workers_that(self, end):
+        """What is said when workers, not this process, do end() at the beginning of their task, within it and after it."""
+        me = os.getpid()
+        self.write("stream", STREAM * 30)
+        for owner, name, afterwards in (
+                (anomaly_detection, "judge_part", False), (anomaly_detection, "replay", False),
+                (anomaly_detection.PurchaseHistory, "record", True),
+                (anomaly_detection, "replay", True), (anomaly_detection, "judge_part", True)):
+            original = getattr(owner, name)
+
+            def ending(*arguments, **named):
+                result = original(*arguments, **named) if afterwards or os.getpid() == me else None
+                if os.getpid() != me:
+                    end()
+                return result
+
+            before = self.snapshot()
+            with patch.object(owner, name, ending):
+                said = self.main(*self.files, "--jobs", "3", status=1)
+            self.assert_one_line(said)
             self.assertEqual(self.snapshot(), before)
+            yield said
+
+    def clean_up(self, pid):
+        """End a child process that was lost; return whether it was."""
+        try:
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            return True
+        except ChildProcessError:
+            return False
+
+    def assert_stopped(self, number, forked):
+        """A signal stops a run in this process, and nothing is left of it.
+
+        forked(pids) is called after each fork, with the process ids so far; return them.
+        """
+        fork, me, pids = os.fork, os.getpid(), []
+
+        def watched_fork():
+            pid = fork()
+            if pid and os.getpid() == me:
+                pids.append(pid)
+                forked(pids)
+            return pid
+
+        def missed(*arguments):
+            raise AssertionError("the signal came when nobody waited for it")
+
+        before, old = self.snapshot(), signal.signal(number, missed)
+        try:
+            with patch("os.fork", watched_fork):
+                said = self.main(*self.files, "--jobs", "4", status=128 + number)
+        finally:
+            signal.signal(number, old)
+            lost = list(map(self.clean_up, pids))
+        self.assert_one_line(said)
+        self.assertEqual(self.snapshot(), before)
+        self.assertFalse(any(lost), "of %d processes, these go on: %s" % (len(pids), lost))
+        return pids
+
+    def test_stopped_while_workers_start(self):
+        """No process is lost, at whatever moment a signal comes."""
+        for number in signal.SIGINT, signal.SIGTERM:
+            for nth in 1, 2, 3:
+                def stop(pids):
+                    if len(pids) == nth:
+                        os.kill(pids[-1], signal.SIGSTOP)       # this one will not end by itself
+                        os.kill(os.getpid(), number)
+
+                with self.subTest(signal=number, fork=nth):
+                    self.assertGreaterEqual(len(self.assert_stopped(number, stop)), nth)
+
+    def test_stopped_while_workers_end(self):
+        """After another failure, and before all of them have been ended."""
+        def fail(*arguments):
+            raise anomaly_detection.Failure("some failure")
+
+        for number in signal.SIGINT, signal.SIGTERM:
+            signals, end = [number], anomaly_detection.Worker.end
+
+            def ending(worker):
+                if signals:
+                    os.kill(os.getpid(), signals.pop())
+                end(worker)
+
+            with self.subTest(signal=number), patch.multiple(anomaly_detection.Worker, join=fail, end=ending):
+                pids = self.assert_stopped(number, lambda pids: os.kill(pids[-1], signal.SIGSTOP))
+                self.assertEqual(len(pids), 3)
 
     def children(self, process):
         with open("/proc/%d/task/%d/children" % (process.pid, process.pid)) as file:
@@ -269,21 +416,12 @@ class Failures(FolderTest):
     def start_workers(self, jobs):
         """Start a run that takes long; return it and its workers' process ids, once they are at work."""
         self.write("stream", STREAM * 40000)
-        fifo = self.path("fifo")
-        os.mkfifo(fifo)                 # loaded by one process: all workers judge
-        process = self.start(fifo, self.stream, self.output, "--jobs", str(jobs), start_new_session=True,
+        process = self.start(*self.files, "--jobs", str(jobs), start_new_session=True,
                              preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
-        with open(fifo, "wb") as batch:
-            batch.write(BATCH)
-        os.unlink(fifo)
         self.wait_until(lambda: len(self.children(process)) == jobs - 1)
-        return process, self.children(process)
-
-    def wait_until(self, happened):
-        give_up = time.monotonic() + DEADLINE
-        while not happened():
-            self.assertLess(time.monotonic(), give_up, "waited in vain")
-            time.sleep(0.002)
+        workers = self.children(process)
+        self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in workers if runs(pid)])
+        return process, workers
 
     @unittest.skipUnless(os.path.exists("/proc/self/task/%d/children" % os.getpid()), "no list of child processes here")
     def test_killed_and_stopped(self):

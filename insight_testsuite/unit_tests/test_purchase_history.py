@@ -1,6 +1,7 @@
 """A purchase history and its short-cut, against sorted lists of everything."""
 
 import unittest
+from collections import defaultdict
 from contextlib import contextmanager
 from itertools import islice
 from random import Random
@@ -112,17 +113,16 @@ class Recording(unittest.TestCase):
             self.assertEqual(seen(literal.history.last("ab", tracked)), literal.last("ab"))
 
     def test_random_histories(self):
-        """Any users' last purchases at any time, by gathering and by merging."""
+        """Any users' last purchases at any time."""
         rng = Random(1)
-        for gather_limit in -1, 20, 10 ** 9:
-            with patch.object(PurchaseHistory, "gather_limit", gather_limit):
-                for _ in range(60):
-                    literal, clock = Literal(rng.choice((2, 3, 5, 12, 40))), clocks(rng)
-                    for k in range(rng.randint(1, 200)):
-                        literal.record(rng.choice("abcdefgh"), clock(k), rng.randint(0, 9999))
-                        if not k % 20:
-                            users = rng.sample("abcdefgh?", rng.randint(0, 9))
-                            self.assertEqual(seen(literal.history.last(users, literal.tracked)), literal.last(users))
+        for _ in range(180):
+            literal, clock = Literal(rng.choice((2, 3, 5, 12, 40))), clocks(rng)
+            for k in range(rng.randint(1, 200)):
+                literal.record(rng.choice("abcdefgh"), clock(k), rng.randint(0, 9999))
+                if not k % 20:
+                    users = rng.sample("abcdefgh?", rng.randint(0, 9))
+                    self.assertEqual(seen(literal.history.last(users, literal.tracked)), literal.last(users))
+            self.assertEqual(literal.history.recorded, len(literal.all))
 
 
 class Recent(unittest.TestCase):
@@ -130,12 +130,26 @@ class Recent(unittest.TestCase):
 
     def check(self, literal, users):
         recent, count = literal.history.of_everybody(), literal.tracked
+        self.check_pages(recent.pages)
         expected = literal.last(users)
         walked = seen(islice(recent.walk(set(users).__contains__), count))
         self.assertEqual(walked, expected[:len(walked)])
         looked = seen(recent.look_up(set(users), count))
         self.assertEqual(sorted(looked), sorted(expected[:len(looked)]))
         return len(walked), len(looked), len(expected)
+
+    def check_pages(self, pages):
+        """Each holds its purchases twice, in a line and by user, and all of them follow one another."""
+        for page, following in zip(pages, pages[1:] + [None]):
+            line = sorted(page.line)
+            self.assertEqual(page.line, line)
+            self.assertEqual(len(page.buyers), len(line))
+            of = defaultdict(list)
+            for purchase, user in zip(line, page.buyers):
+                of[user].append(purchase)
+            self.assertEqual({user: sorted(purchases) for user, purchases in page.of.items()}, of)
+            self.assertTrue(not line or page.since <= line[0])
+            self.assertTrue(not line or not following or line[-1] < following.since)
 
     def test_invariant(self):
         """Pages of a few purchases, begun at any time, through ties, late purchases and disorder."""
@@ -164,16 +178,25 @@ class Recent(unittest.TestCase):
             self.assertTrue(walked == looked == expected)
 
     def assert_bounded(self, clock, events=6000):
-        """What is kept does not grow with the number of purchases."""
-        with small_pages(16, 4):
-            literal = Literal(3)
-            recent = literal.history.of_everybody()
-            for k in range(events):
-                literal.record(str(k % 500), clock(k), 1)
-                kept = sum(page.size for page in recent.pages)
-                self.assertLess(max(kept, len(recent.line), len(recent.buyers)), 4 * 16 * 4)
-                self.assertLess(len(recent.pages), 10)
-            self.check(literal, [str(k) for k in range(500)])
+        """What is kept does not grow with the number of purchases; it is all there is from a time on."""
+        for begin in 0, events // 2:
+            with small_pages(16, 4):
+                literal = Literal(3)
+                for k in range(events):
+                    if k == begin:
+                        recent = literal.history.of_everybody()
+                    literal.record(str(k % 500), clock(k), 1)
+                    if k >= begin:
+                        for kept in (lambda page: len(page.line), lambda page: len(page.buyers),
+                                     lambda page: sum(map(len, page.of.values()))):
+                            self.assertLess(sum(map(kept, recent.pages)), 4 * 16 * 4)
+                        self.assertLess(len(recent.pages), 10)
+                    if not begin and not k % 500:
+                        there = [(*p[:2], user) for page in recent.pages for p, user in zip(page.line, page.buyers)]
+                        since = recent.pages[0].since[:2]
+                        self.assertEqual(there, [p[:3] for p in sorted(literal.all) if p[:2] >= since])
+                        self.assertGreaterEqual(len(there), min(k, 16))
+                self.check(literal, [str(k) for k in range(500)])
 
     def test_bounded_in_order(self):
         self.assert_bounded(lambda k: k / 10)

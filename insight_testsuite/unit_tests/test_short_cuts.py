@@ -15,9 +15,9 @@ import support      # first: it finds the modules below
 import anomaly_detection
 import random_logs
 import reference
-from anomaly_detection import Detector, PurchaseHistory, Reach, RecentPurchases
+from anomaly_detection import Detector, Page, PurchaseHistory, Reach, RecentPurchases
 
-NEVER, ALWAYS = 10 ** 30, -1
+NEVER = 10 ** 30
 SMALL_PAGES = {"page_size": 2, "page_limit": 3}
 
 # The kinds of logs that some short-cut might be wrong about.
@@ -47,15 +47,32 @@ class Counting:
         self.counts = Counter()
 
     def call(self, name, method):
-        """The method, counting what it returns or raises: 'Reach.True', 'Reach.TooFar', ..."""
+        """The method, counting the calls."""
         def counted(*arguments, **named):
-            try:
-                result = method(*arguments, **named)
-            except Exception as error:
-                self.counts["%s.%s" % (name, type(error).__name__)] += 1
-                raise
-            self.counts["%s.%s" % (name, result if isinstance(result, bool) else "called")] += 1
-            return result
+            self.counts[name + ".called"] += 1
+            return method(*arguments, **named)
+        return counted
+
+    def answer(self, method):
+        """Reach.__missing__, counting the answers before and after it has listed the network, and the listings."""
+        def counted(reach, v):
+            searching = reach.hops > 0
+            answer = method(reach, v)
+            self.counts["Reach.%s" % answer if searching else "Reach.%s after listing" % answer] += 1
+            self.counts["Reach.listed"] += searching and not reach.hops
+            return answer
+        return counted
+
+    def addition(self, method):
+        """RecentPurchases.add, counting late purchases, pages that those split, and pages forgotten."""
+        def counted(recent, purchase, user):
+            since, newest = recent.pages[0].since, recent.pages[-1].line[-1:]
+            late = bool(newest) and since <= purchase < newest[0]
+            splits = self.counts["split.called"]
+            method(recent, purchase, user)
+            self.counts["late"] += late
+            self.counts["late splits"] += late and self.counts["split.called"] > splits
+            self.counts["forgotten"] += recent.pages[0].since > since
         return counted
 
     def items(self, name, method):
@@ -85,14 +102,13 @@ class ShortCuts(support.FolderTest):
         """
         counting = Counting()
         wrapped = [
-            (Reach, "__missing__", counting.call("Reach", Reach.__missing__)),
+            (Reach, "__missing__", counting.answer(Reach.__missing__)),
             (RecentPurchases, "walk", counting.items("walk", RecentPurchases.walk)),
             (RecentPurchases, "look_up", counting.items("look_up", RecentPurchases.look_up)),
-            (RecentPurchases, "insert", counting.call("insert", RecentPurchases.insert)),
+            (RecentPurchases, "add", counting.addition(RecentPurchases.add)),
+            (Page, "halves", counting.call("split", Page.halves)),
             (PurchaseHistory, "last", counting.call("last", PurchaseHistory.last)),
             (anomaly_detection, "merge", counting.items("merge", anomaly_detection.merge)),
-            (anomaly_detection, "Page", counting.call("Page", anomaly_detection.Page)),
-            (RecentPurchases, "open_page", counting.call("open_page", RecentPurchases.open_page)),
             (anomaly_detection, "cannot_be_flagged",
              counting.verdict(anomaly_detection.cannot_be_flagged))]
         with ExitStack() as stack:
@@ -120,48 +136,39 @@ class ShortCuts(support.FolderTest):
         """Breadth-first search and merge of every history, with all short-cuts off."""
         counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": 0},
-            RecentPurchases: {"page_size": 0, "page_limit": 0, "add": lambda *arguments: None},
-            PurchaseHistory: {"gather_limit": ALWAYS}})
+            PurchaseHistory: {"of_everybody": lambda self: RecentPurchases({}, 0)}})
         self.assert_taken(counts, "last.called", "merge.called", "flagged")
         self.assertFalse(counts["walk.found"] + counts["look_up.found"] + counts["Reach.True"], counts)
-
-    def test_gathering(self):
-        """Few purchases are sorted instead of merged."""
-        counts = self.count(range(100), {
-            Detector: {"ball_effort": NEVER, "walk_width": 0}, PurchaseHistory: {"gather_limit": NEVER}})
-        self.assert_taken(counts, "last.called", "flagged")
-        self.assertFalse(counts["merge.called"], counts)
 
     def test_walking_back(self):
         """Wide networks: everybody's recent purchases, and the plain way where they run out."""
         counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": NEVER}, RecentPurchases: SMALL_PAGES})
-        self.assert_taken(counts, "walk.called", "walk.found", "last.called", "insert.called", "flagged")
+        self.assert_taken(counts, "walk.called", "walk.found", "last.called", "late", "forgotten", "flagged")
         self.assertGreater(counts["walk.called"], counts["last.called"], "the walk always ran out")
 
     def test_walking_back_over_everything(self):
         counts = self.count(range(100), {Detector: {"ball_effort": NEVER, "walk_width": NEVER}})
-        self.assert_taken(counts, "walk.called", "walk.found", "insert.called", "flagged")
+        self.assert_taken(counts, "walk.called", "walk.found", "late", "flagged")
 
     def test_looking_up(self):
         """Narrow networks: page by page of the recent purchases, with late ones that split pages."""
         counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": 0},
             RecentPurchases: {"page_size": 4, "page_limit": 5, "capacity": lambda self: NEVER}})
-        self.assert_taken(counts, "look_up.called", "look_up.found", "insert.called", "open_page.called", "flagged")
-        splits = (counts["Page.called"] - counts["open_page.called"]) // 2
-        self.assertGreater(splits, 20, "late purchases split no pages: %s" % counts)
+        self.assert_taken(counts, "look_up.called", "look_up.found", "late", "split.called", "flagged")
+        self.assertGreater(counts["late splits"], 20, "late purchases split no pages: %s" % counts)
 
     def test_meeting_in_the_middle(self):
-        """Large networks: the ball and the search from the other side, given up at any moment."""
+        """Large networks: the ball and the search from the other side, which ends at any moment in a list."""
         for effort in 0, 1, 3, 10, 40:
             with self.subTest(ball_effort=effort):
                 counts = self.count(range(150), {
                     Detector: {"ball_effort": effort}, RecentPurchases: SMALL_PAGES})
                 self.assert_taken(counts, "walk.called", "flagged")
-                self.assert_taken(counts, "Reach.TooFar" if effort < 40 else "Reach.True", least=20)
-                if effort > 1:
-                    self.assert_taken(counts, "Reach.True", "Reach.False")
+                self.assert_taken(counts, "Reach.True", "Reach.False")
+                if effort < 40:
+                    self.assert_taken(counts, "Reach.listed", "Reach.True after listing", "Reach.False after listing")
 
     def test_early_acquittal(self):
         """A part of the window is enough for most purchases; never for one that is flagged."""

@@ -1,13 +1,14 @@
 """Friendships and networks, against a literal breadth-first search."""
 
 import unittest
+from collections import Counter
 from itertools import combinations
 from random import Random
 
 import support      # first: it finds the modules below
 import random_logs
 import reference
-from anomaly_detection import Detector, Reach, SocialNetwork, TooFar
+from anomaly_detection import Detector, Reach, SocialNetwork
 
 
 def random_graph(rng):
@@ -119,6 +120,36 @@ class Network(unittest.TestCase):
         path = self.made_of((str(k), str(k + 1)) for k in range(5000))
         self.assertEqual(len(path.network("0", 10 ** 9)), 5000)
 
+    def test_rings(self):
+        """Nearest first, each user once, and none that is empty."""
+        path = self.made_of(zip("abcdefgh", "bcdefgha"))
+        self.assertEqual(list(path.rings("c", 3)), [set("bd"), set("ae"), set("hf")])
+        self.assertEqual(list(path.rings("c", 10 ** 9)), [set("bd"), set("ae"), set("hf"), set("g")])
+        self.assertEqual(list(path.rings("nobody", 10 ** 9)), [])
+        path.unfriend("a", "b")
+        path.unfriend("b", "c")
+        self.assertEqual(list(path.rings("b", 2)), [])
+        self.assertNotIn("b", path.friends)
+
+    def test_rings_of_a_long_path(self):
+        path = self.made_of((str(k), str(k + 1)) for k in range(5000))
+        self.assertEqual(list(path.rings("0", 10 ** 9)), [{str(k)} for k in range(1, 5001)])
+
+    def test_rings_of_random_graphs(self):
+        """What the literal search reaches with one degree more, as long as there is any."""
+        rng, met = Random(8), set()
+        for _ in range(120):
+            social, rule, users = random_graph(rng)
+            for user in users:
+                reached = [network(rule, user, degree) for degree in range(11)]
+                rings = [wider - narrower for narrower, wider in zip(reached, reached[1:]) if wider != narrower]
+                for degree in range(1, 11):
+                    self.assertEqual(list(social.rings(user, degree)), rings[:degree])
+                met.add(len(rings))
+            for user in users:
+                self.assertEqual(social.friends.get(user, set()), network(rule, user, 1))
+        self.assertEqual(met, set(range(11)))
+
     def test_random_graphs(self):
         """Equal to the literal search, and nobody's friends are changed by asking."""
         rng = Random(1)
@@ -152,9 +183,16 @@ class MeetingInTheMiddle(unittest.TestCase):
         self.assertTrue(set(range(8)) <= hops_met, hops_met)
 
     def test_members(self):
-        """Reach answers as the network does, or says that it is too far."""
+        """Reach answers as the network does, which it lists when its effort is used up."""
         rng = Random(3)
-        answers = {False: 0, True: 0, TooFar: 0}
+        answers = Counter()
+        listed = []
+
+        class CountedReach(Reach):
+            def network(self):
+                listed.append(self)
+                return super().network()
+
         for _ in range(150):
             social, rule, users = random_graph(rng)
             degree, user = rng.randint(2, 10), rng.choice(users)
@@ -162,22 +200,26 @@ class MeetingInTheMiddle(unittest.TestCase):
             for effort in (0, 1, 2, 4, 8, 16, 64):
                 ball, hops = social.ball(user, degree, effort)
                 for reach_effort in (0, 1, 3, 10, 100, 10 ** 6) if hops else ():
-                    reach = Reach(social, user, ball, hops, reach_effort)
+                    reach = CountedReach(social, user, degree, ball, hops, reach_effort)
+                    listed.clear()
                     for v in rng.choices(users, k=10):
-                        try:
-                            answer = reach[v]
-                            self.assertEqual(answer, v in members)
-                        except TooFar:
-                            answer = TooFar
-                            self.assertLess(reach_effort, 10 ** 6)
-                        answers[answer] += 1
+                        answer = reach[v]
+                        self.assertIs(answer, v in members)
+                        answers[answer, "listed" if listed else "searched"] += 1
+                    self.assertLessEqual(len(listed), reach_effort < 10 ** 6)
+                    self.assertEqual(reach.network(), members)
+                    for v in users:         # of an answer already given and of a new one
+                        self.assertIs(reach[v], v in members)
+            for friend in users:
+                self.assertEqual(social.friends.get(friend, set()), network(rule, friend, 1))
+        self.assertEqual(len(answers), 4)
         self.assertGreater(min(answers.values()), 1000, answers)
 
     def test_the_user_is_never_a_member(self):
         social, rule, users = random_graph(Random(4))
         for user in users:
             ball, hops = social.ball(user, 5, 0)
-            self.assertIs(Reach(social, user, ball, hops, 100)[user], False)
+            self.assertIs(Reach(social, user, 5, ball, hops, 100)[user], False)
 
 
 class TwoWaysToAskADetector(unittest.TestCase):

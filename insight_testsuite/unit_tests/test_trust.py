@@ -22,13 +22,13 @@ class Trust(unittest.TestCase):
                          "\n" + "\n".join(trial.complaints)[:5000])
 
     def test_logs_with_the_thresholds_of_all_short_cuts_low(self):
-        self.trial(differential, 500)
+        self.trial(differential, 400)
 
     def test_logs_that_mean_the_same(self):
         self.trial(metamorphic, 60)
 
     def test_damaged_lines(self):
-        self.trial(mutation, 250)
+        self.trial(mutation, 200)
 
     def test_faults(self):
         self.trial(faults, 12)

@@ -11,7 +11,7 @@ import anomaly_detection
 import random_logs
 import reference
 from anomaly_detection import (
-    Flag, Memo, amount_in_cents, baseline, cannot_be_flagged, dollars, moment)
+    Flag, Memo, amount_in_cents, baseline, cannot_be_flagged, dollars, moment, with_fields)
 
 AMOUNTS = sorted(set(random_logs.AMOUNTS), key=lambda kind: kind.__name__)
 
@@ -127,7 +127,7 @@ class Baseline(unittest.TestCase):
                 self.assertEqual(self.printed(*texts), printed)
 
     def test_flag_text(self):
-        self.assertEqual(str(Flag(2910, 0)), '"mean": "29.10", "sd": "0.00"')
+        self.assertEqual(with_fields('{"id": "1" } \r', Flag(2910, 0)), '{"id": "1" , "mean": "29.10", "sd": "0.00"}\n')
 
     def test_random_windows(self):
         """The largest whole cents that do not exceed the exact value, by their definition."""
