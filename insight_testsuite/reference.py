@@ -56,8 +56,8 @@ class Rule:
     def purchase(self, user, when, amount):
         self.purchases.append(Purchase(when, len(self.purchases), user, amount))
 
-    def network(self, user):
-        """Everyone at distance 1 .. degree from the user."""
+    def distances(self, user):
+        """{other: how far} of everyone at distance 0 .. degree from the user."""
         distance = {user: 0}
         queue = deque([user])
         while queue:
@@ -67,13 +67,26 @@ class Rule:
                     if friend not in distance:
                         distance[friend] = distance[nearer] + 1
                         queue.append(friend)
-        return {other for other in distance if other != user}
+        return distance
+
+    def network(self, user):
+        """Everyone at distance 1 .. degree from the user."""
+        return set(self.distances(user)) - {user}
 
     def window(self, user):
         """The amounts of the last tracked purchases of the user's network."""
         network = self.network(user)
         theirs = sorted(p for p in self.purchases if p.user in network)
         return [p.amount for p in theirs[-self.tracked:]]
+
+    def told(self, user):
+        """Who is to be told of the user's purchase: (friends, those to recommend the user to)."""
+        distance, friends = self.distances(user), self.friends[user]
+
+        def order(other):
+            return distance[other], -len(friends & self.friends[other]), other
+
+        return sorted(friends), sorted({*distance} - {user} - friends, key=order)
 
 
 def mean_and_variance(window):
@@ -194,8 +207,11 @@ def lines_of(log):
             if line.strip(b" \t\r")]
 
 
-def judge_logs(batch, stream, degree=None, tracked=None):
-    """The Result of two logs (bytes); ValueError when D or T cannot be had."""
+def judge_logs(batch, stream, degree=None, tracked=None, notify=None):
+    """The Result of two logs (bytes); ValueError when D or T cannot be had.
+
+    To a list `notify` each flagged line is added with who is to be told.
+    """
     batch_lines, stream_lines = lines_of(batch), lines_of(stream)
     if degree is None or tracked is None:
         if not batch_lines:
@@ -221,6 +237,8 @@ def judge_logs(batch, stream, degree=None, tracked=None):
                     found = verdict(event.amount, rule.window(*event.users))
                     if found:
                         flagged.append(flagged_line(line, *found))
+                        if notify is not None:
+                            notify.append(notify_line(flagged[-1], *rule.told(*event.users)))
                 rule.purchase(*event.users, event.when, event.amount)
             elif event.type == "befriend":
                 rule.befriend(*event.users)
@@ -237,6 +255,17 @@ def flagged_line(line, mean, sd):
     """
     return line.rstrip(b" \t\r")[:-1] + b', "mean": "%s", "sd": "%s"}\n' % (
         mean.encode(), sd.encode())
+
+
+def notify_line(flagged, feed, recommend):
+    """A flagged line with who is to be told; what UTF-8 cannot hold of an id stays escaped.
+
+    >>> notify_line(b'{"id": 7}\\n', ["1"], ["\\ud800", "\\xe9"])
+    b'{"id": 7, "feed": ["1"], "recommend": ["\\\\ud800", "\\xc3\\xa9"]}\\n'
+    """
+    feed, recommend = (json.dumps(users, ensure_ascii=False).encode(errors="backslashreplace")
+                       for users in (feed, recommend))
+    return flagged[:-2] + b', "feed": %s, "recommend": %s}\n' % (feed, recommend)
 
 
 def main(batch, stream, output):

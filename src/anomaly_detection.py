@@ -256,6 +256,7 @@ class Reach(dict):
         super().__init__()
         self[user] = False
         self.social, self.user, self.degree = social, user, degree
+        self.friends = social.friends
         self.ball, self.hops, self.effort = ball, hops, effort
 
     def network(self):
@@ -265,28 +266,30 @@ class Reach(dict):
         return self.ball
 
     def __missing__(self, v):
-        self[v] = answer = v in self.ball or (
-            self.hops > 0 and v in self.social.friends and self.is_near(v))
+        self.effort -= 1
+        if self.effort < 0:
+            self.network()
+        self[v] = answer = v in self.ball or self.hops > 0 and v in self.friends and (
+            not self.ball.isdisjoint(self.friends[v]) or self.hops > 1 and self.is_near(v))
         return answer
 
     def is_near(self, v):
-        """Return whether v is at most `hops` from the ball, by a search from v."""
-        friends_of, apart = self.social.friends.__getitem__, self.ball.isdisjoint
-        self.effort -= 1
-        seen, ring = {v}, friends_of(v)
-        met = not apart(ring)
+        """Return whether v is 2 to `hops` steps from the ball, by a search from v."""
+        friends_of, apart = self.friends.__getitem__, self.ball.isdisjoint
+        seen, ring = {v}, self.friends[v]
         for _ in range(1, self.hops):
-            if met or self.effort < 0:
-                break
-            met = not all(map(apart, map(friends_of, ring)))
+            if not all(map(apart, map(friends_of, ring))):
+                return True
             # Meeting nobody took a look at all of them, and the next ring has
             # to be joined, which is quicker by about 16.
             self.effort -= len(ring) + sum(map(len, map(friends_of, ring))) // 16
+            if self.effort < 0:
+                return v in self.network()
             seen.update(ring)
             ring = set().union(*map(friends_of, ring)) - seen
             if not ring:
                 break
-        return met or self.effort < 0 and v in self.network()
+        return False
 
 
 # ---------------------------------------------------------- purchase history

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import namedtuple
 from datetime import datetime, timedelta
+from html.parser import HTMLParser
 from operator import attrgetter
 from random import Random
 
@@ -20,6 +21,7 @@ import anomaly_detection as detector
 from benchmark import DETECTOR
 
 LOGS = "batch_log.json", "stream_log.json"
+MORE = "notify", "report", "snapshot"      # options: what a run may write beside flags and rejects
 
 
 # ------------------------------------------------------------ counting what is tried
@@ -113,18 +115,21 @@ def read(path):
 
 # -------------------------------------------------------------- running the program
 
-Ran = namedtuple("Ran", "status flagged rejects said")
+Ran = namedtuple("Ran", "status said flagged rejects notify report snapshot")
 
 
-def program(trial, batch, stream, *options):
-    """Run the program's main() on two logs (bytes); return what came of it, as Ran."""
-    paths = [os.path.join(trial.folder, name) for name in (*LOGS, "flagged", "rejects")]
-    for path, log in zip(paths, (batch, stream)):
+def program(trial, batch, stream, *options, more=()):
+    """Run the program's main() on two logs (bytes), with more outputs; return what came of it, as Ran."""
+    *logs, output = (os.path.join(trial.folder, name) for name in (*LOGS, "output"))
+    for path, log in zip(logs, (batch, stream)):
         write(path, log)
+    paths = {name: os.path.join(trial.folder, name) for name in ("rejects", *more)}
+    given = [word for name, path in paths.items() for word in ("--" + name, path)]
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        status = detector.main([*paths[:3], "--rejects", paths[3], "--jobs", "1", *options])
-    return Ran(status, read(paths[2]), read(paths[3]), said.getvalue())
+        status = detector.main([*logs, output, *given, "--jobs", "1", *options])
+    return Ran(status, said.getvalue(), read(output), *(
+        read(paths[name]) if name in paths else None for name in Ran._fields[3:]))
 
 
 def child(*arguments, prepare=None, **streams):
@@ -150,12 +155,31 @@ def limited(kind, value):
     return lambda: resource.setrlimit(kind, (value, value))
 
 
-def agrees(trial, ran, result):
-    """Expect a run to have done what the reference's Result says."""
+def agrees(trial, ran, result, notify=()):
+    """Expect a run to have done what the reference's Result, and what it told to `notify`, says."""
     skipped = b"".join(line + b"\n" for _, line in result.batch_skipped + result.stream_skipped)
     trial.expect(ran.status == 0, "exit status %s: %s" % (ran.status, ran.said))
     trial.expect(ran.flagged == result.flagged, "not the reference's flags")
     trial.expect(ran.rejects == skipped, "not the reference's rejects")
+    trial.expect(ran.notify in (None, b"".join(notify)), "not whom the reference tells")
+
+
+def well_formed(page):
+    """Is it a whole page (bytes), every element closed, and none that only an id could have brought in?"""
+    opened, elements, parser = [], set(), HTMLParser()
+
+    def start(tag, attributes):
+        if tag != "meta":
+            opened.append(tag)
+
+    def end(tag):
+        elements.add(tag if opened[-1:] == [tag] else "not open")
+        del opened[-1:]
+
+    parser.handle_starttag, parser.handle_endtag = start, end
+    parser.feed(page.decode())
+    parser.close()
+    return page.endswith(b"</html>\n") and not opened and not {"script", "not open"} & elements
 
 
 # ------------------------------------------------- the thresholds of the short-cuts
@@ -167,6 +191,8 @@ KNOBS = {       # every short-cut's threshold, and values that make small logs c
     ("Detector", "walk_width"): (0, 1, 6, 10 ** 6),
     (None, "CHUNK"): (1, 20, 300, 1 << 16),
     ("Memo.__init__", "__defaults__"): ((1,), (2,), (5,), (1 << 16,)),
+    ("Report", "limit"): (3, 20, 10 ** 5),
+    ("Report", "dots"): (1, 5, 500),
 }
 
 

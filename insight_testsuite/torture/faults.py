@@ -1,10 +1,12 @@
 """Signals at random moments, full disks, missing rights, closed streams, scarce memory.
 
-This protects the files: whatever befalls a run, the old output is intact or the new one complete, an
-error is one clear line, and nothing is left behind but by SIGKILL, where it disturbs no later run.
+This protects the files: whatever befalls a run, all old outputs are intact or all new ones complete, an
+error is one clear line, and nothing is left behind but by SIGKILL, where it disturbs no later run. A
+monitor that is stopped and goes on from its snapshot misses no line and judges none twice.
 """
 
 import contextlib
+import io
 import os
 import re
 import resource
@@ -15,12 +17,14 @@ import sys
 import threading
 import time
 from collections import Counter, namedtuple
+from itertools import combinations, product
 from random import Random
 
 import reference
 from benchmark import DETECTOR
 
-from .common import LOGS, child, ended, limited, read, scratch, write
+from .common import (
+    LOGS, MORE, changed, child, detector, ended, limited, program, read, scratch, well_formed, write)
 
 OLD = b"what an earlier run wrote\n"
 Signal = namedtuple("Signal", "number status")
@@ -28,7 +32,7 @@ SIGNALS = Signal(signal.SIGKILL, -9), Signal(signal.SIGTERM, 143), Signal(signal
 
 
 class Stage:
-    """Two logs in a folder, an old output, and what a good run makes of them."""
+    """Two logs in a folder, old outputs of every kind, and what a good run makes of them."""
 
     def __init__(self, folder, events=1500, users=40):
         self.folder = folder
@@ -36,25 +40,34 @@ class Stage:
         batch, stream = busy_logs(Random(4), events, users)
         for path, log in zip(self.logs, (batch, stream)):
             write(path, log)
-        self.output = write(self.path("flagged"), OLD)
         self.stream = stream
+        self.outputs = {name: self.path(name) for name in ("output", "rejects", *MORE)}
+        self.options = [word for name, path in self.outputs.items() for word in ("--" + name, path)]
         status, _, errors = self.run()
         if status:
             raise RuntimeError(errors)
-        self.new = read(self.output)
+        self.new = self.now()
         self.before()
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
 
     def before(self):
-        """Have the old output there again, and no other files than that and the logs."""
-        write(self.output, OLD)
+        """Have the old outputs there again, and no other files than those that are there now."""
+        for path in self.outputs.values():
+            write(path, OLD)
         self.files = sorted(os.listdir(self.folder))
 
-    def run(self, *options, output=None, logs=None, stdin=None, **how):
-        process = child("--quiet", *(logs or self.logs), output or self.output, *options, **how)
-        return ended(process, stdin)
+    def now(self):
+        """{name: bytes} of the outputs, in the order in which they take their places."""
+        return {name: read(path) for name, path in self.outputs.items()}
+
+    def start(self, *options, logs=None, **how):
+        """Start a run with all outputs; an option that is given again counts."""
+        return child("--quiet", *(logs or self.logs), *self.options, *options, **how)
+
+    def run(self, *options, **how):
+        return ended(self.start(*options, **how))
 
 
 def busy_logs(rng, events, users):
@@ -79,45 +92,51 @@ def refused(trial, stage, done, statuses=(1,), says=b""):
     trial.expect(status in statuses, "exit status %s: %s" % (status, errors))
     trial.expect(errors.count(b"\n") == 1 and b"Traceback" not in errors and says in errors,
                  "not one clear line: %s" % errors)
-    trial.expect(read(stage.output) == OLD, "the old output was touched")
+    trial.expect({*stage.now().values()} == {OLD}, "an old output was touched")
     left_clean(trial, stage)
 
 
 def succeeded(trial, stage, done, wanted=None):
     """Expect a run to have done its work silently, and to have left nothing else behind."""
     trial.expect(done == (0, b"", b""), "exit status %s: %s%s" % done)
-    trial.expect(read(stage.output) == (stage.new if wanted is None else wanted), "wrong output")
+    now = stage.now()
+    for name, data in (wanted or stage.new).items():
+        trial.expect(now[name] == data, "wrong " + name)
+    trial.expect(now["report"] == stage.new["report"] or well_formed(now["report"]), "not a page")
     left_clean(trial, stage)
 
 
-def left_clean(trial, stage):
+def left_clean(trial, stage, killed=False):
+    for name in set(os.listdir(stage.folder)) - set(stage.files):
+        if killed and name.startswith(".flagged-"):
+            os.unlink(stage.path(name))
     left = sorted(os.listdir(stage.folder))
     trial.expect(left == stage.files, "left behind: %s" % sorted(set(left) ^ set(stage.files)))
 
 
 def file_size_limit(trial, stage):
+    largest = max(map(len, stage.new.values()))
     for jobs in "12":
-        for size in (0, 1, 1000, len(stage.new) // 2, len(stage.new) - 1):
+        for size in (0, 1, 1000, largest // 2, largest - 1):
             refused(trial, stage, stage.run("--jobs", jobs, prepare=limited(resource.RLIMIT_FSIZE, size)))
 
 
 def full_disk(trial, stage):
-    refused(trial, stage, stage.run(output="/dev/full"), says=b"No space left")
     with open("/dev/full", "wb") as full:
-        refused(trial, stage, stage.run(output="-", stdout=full), says=b"No space left")
+        for name in stage.outputs:
+            for path in "-", "/dev/full":
+                refused(trial, stage, stage.run("--" + name, path, stdout=full), says=b"No space left")
         succeeded(trial, stage, stage.run(stderr=full))
-    stage.before()
-    refused(trial, stage, stage.run("--rejects", "/dev/full"), says=b"No space left")
 
 
 def unreadable_inputs(trial, stage):
-    for bad in (stage.path("none"), stage.folder, stage.path("flagged", "below"), "", "/proc/self/mem"):
+    for bad in (stage.path("none"), stage.folder, stage.path("output", "below"), "", "/proc/self/mem"):
         for logs in ((bad, stage.logs[1]), (stage.logs[0], bad)):
             refused(trial, stage, stage.run(logs=logs), (1, 2))
 
 
 def as_nobody(trial, stage):
-    """Without rights to the input, or to the output's folder."""
+    """Without rights to the input, or to an output's folder."""
     copy = shutil.copy(DETECTOR, stage.folder)
     stage.before()
 
@@ -132,19 +151,24 @@ def as_nobody(trial, stage):
     else:
         return
     os.chmod(stage.folder, 0o555)
-    for output in stage.output, stage.path("new", "out"):
-        refused(trial, stage, run(*stage.logs, output), (2,), b"Permission denied")
+    for name, path in (*stage.outputs.items(), ("output", stage.path("new", "out"))):
+        done = run(*stage.logs, "--output", os.devnull, "--" + name, path)
+        refused(trial, stage, done, (2,), b"Permission denied")
     os.chmod(stage.logs[1], 0)
-    refused(trial, stage, run(*stage.logs, stage.output), (2,), b"Permission denied")
+    refused(trial, stage, run(*stage.logs, *stage.options), (2,), b"Permission denied")
     os.chmod(stage.folder, 0o755)
 
 
 def impossible_outputs(trial, stage):
-    for bad in (stage.folder, stage.path("flagged", "below"), "/proc/none/out", "/proc/version/out",
+    for bad in (stage.folder, stage.path("output", "below"), "/proc/none/out", "/proc/version/out",
                 stage.path("x" * 300), "/", "."):
         stage.before()
-        refused(trial, stage, stage.run(output=bad), (1, 2))
-        refused(trial, stage, stage.run("--rejects", bad), (1, 2))
+        refused(trial, stage, stage.run("--output", bad), (1, 2))
+        refused(trial, stage, stage.run(another_option(trial), bad), (1, 2))
+
+
+def another_option(trial):
+    return "--" + trial.rng.choice(("rejects", *MORE))
 
 
 def output_is_an_input(trial, stage):
@@ -153,9 +177,10 @@ def output_is_an_input(trial, stage):
     stage.before()
     before = list(map(read, stage.logs))
     for bad in (*stage.logs, stage.path("symlink"), stage.path("hardlink"), stage.path(".", LOGS[0])):
-        refused(trial, stage, stage.run(output=bad), (2,))
-        refused(trial, stage, stage.run("--rejects", bad), (2,))
-    refused(trial, stage, stage.run("--rejects", stage.output), (2,))
+        refused(trial, stage, stage.run("--output", bad), (2,))
+        refused(trial, stage, stage.run(another_option(trial), bad), (2,))
+    for one, other in combinations(stage.outputs, 2):
+        refused(trial, stage, stage.run("--" + one, stage.outputs[other]), (2,))
     trial.expect(list(map(read, stage.logs)) == before, "a log was changed")
 
 
@@ -168,37 +193,36 @@ def closed_streams(trial, stage):
             stage.before()
             succeeded(trial, stage, stage.run("--jobs", jobs, prepare=closing(*numbers_)))
     stage.before()
-    refused(trial, stage, stage.run(output="-", prepare=closing(1)), (1, 2))
+    refused(trial, stage, stage.run("--output", "-", prepare=closing(1)), (1, 2))
     refused(trial, stage, stage.run(logs=(stage.logs[0], "-"), prepare=closing(0)), (1, 2))
-    status, _, errors = stage.run(output="-", prepare=closing(1, 2))
+    status, _, errors = stage.run("--output", "-", prepare=closing(1, 2))
     trial.expect(status in (1, 2) and not errors, "closed stdout and stderr: %s" % status)
     left_clean(trial, stage)
-    done = stage.run("--jobs", "1", prepare=closing(2), output="-")
-    trial.expect(done == (0, stage.new, b""), "output - with stderr closed")
+    done = stage.run("--jobs", "1", "--output", "-", prepare=closing(2))
+    trial.expect(done == (0, stage.new["output"], b""), "output - with stderr closed")
+    stage.before()
     reading, writing = os.pipe()
     os.close(reading)
-    trial.expect(stage.run(output="-", stdout=writing)[::2] == (0, b""), "a closed pipe does not end quietly")
+    done = ended(child("--quiet", *stage.logs, "-", stdout=writing))
+    trial.expect(done == (0, b"", b""), "a closed pipe does not end quietly")
+    refused(trial, stage, stage.run("--output", "-", stdout=writing), says=b"Broken pipe")
     os.close(writing)
     left_clean(trial, stage)
 
 
 def fifo_byte_by_byte(trial, stage):
-    """Both logs, and the output, through FIFOs."""
+    """Both logs through FIFOs."""
     fifos = [stage.path("fifo" + name) for name in LOGS]
     for fifo in fifos:
         os.mkfifo(fifo)
-
-    def feed(fifo, log, piece):
-        with open(fifo, "wb", buffering=0) as file:
-            for start in range(0, len(log), piece):
-                file.write(log[start:start + piece])
 
     stage.before()
     feeders = [threading.Thread(target=feed, args=(fifo, read(log), 1 if log == stage.logs[1] else 777), daemon=True)
                for fifo, log in zip(fifos, stage.logs)]
     for feeder in feeders:
         feeder.start()
-    succeeded(trial, stage, stage.run(logs=fifos))
+    wanted = {name: data for name, data in stage.new.items() if name != "report"}   # which names the logs
+    succeeded(trial, stage, stage.run(logs=fifos), wanted)
     for feeder in feeders:
         feeder.join(10)
 
@@ -210,20 +234,22 @@ def truncated_input(trial, stage):
                  trial.rng.randrange(last, len(stage.stream)), trial.rng.randrange(last)}:
         part = write(stage.path("part"), stage.stream[:size])
         stage.before()
-        done = stage.run("--jobs", trial.rng.choice("12"), logs=(stage.logs[0], part))
-        succeeded(trial, stage, done, wanted=reference.judge_logs(batch, stage.stream[:size]).flagged)
+        done, notify = stage.run("--jobs", trial.rng.choice("12"), logs=(stage.logs[0], part)), []
+        flagged = reference.judge_logs(batch, stage.stream[:size], notify=notify).flagged
+        succeeded(trial, stage, done, {"output": flagged, "notify": b"".join(notify)})
 
 
 def two_at_once(trial, stage):
-    """Two runs over different logs write the same output: it is either's."""
-    other = write(stage.path("other"), stage.stream[:len(stage.stream) // 2])
-    stage.before()
-    outputs = {stage.new, reference.judge_logs(read(stage.logs[0]), read(other)).flagged}
+    """Two runs over different logs write the same outputs: each is either's."""
+    logs = [stage.logs, (stage.logs[0], write(stage.path("other"), stage.stream[:len(stage.stream) // 2]))]
+    stage.run(logs=logs[1])
+    other = stage.now()
     for _ in range(4):
         stage.before()
-        runs = [child("--quiet", stage.logs[0], log, stage.output) for log in (stage.logs[1], other)]
+        runs = [stage.start(logs=both) for both in logs]
         trial.expect([ended(run) for run in runs] == [(0, b"", b"")] * 2, "two runs at once")
-        trial.expect(read(stage.output) in outputs, "a mixture of two runs")
+        for name, data in stage.now().items():
+            trial.expect(data in (stage.new[name], other[name]), "a mixture of two runs: " + name)
         left_clean(trial, stage)
 
 
@@ -267,7 +293,7 @@ def killed_worker(trial, stage):
     stage = Stage(stage.folder, 20000)
     for delay in 0, 0.02, 0.05, 0.1:
         stage.before()
-        process = child("--quiet", *stage.logs, stage.output, "--jobs", "3")
+        process = stage.start("--jobs", "3")
         children = "/proc/%d/task/%d/children" % (process.pid, process.pid)
         wait_until(lambda: process.poll() is not None or readable(children), 5)
         time.sleep(delay)
@@ -283,13 +309,14 @@ def killed_worker(trial, stage):
 
 
 def died(trial, stage, seconds):
-    """A signal at a random moment: old output or new, nothing left but after SIGKILL.
+    """A signal at a random moment: all outputs old or all new, nothing left but after SIGKILL.
 
-    One in eight comes while Python starts, which the program has no say in.
+    Between two outputs SIGKILL may come, and then the first ones are new. One signal in eight
+    comes while Python starts, which the program has no say in.
     """
     stage.before()
     sent, jobs, early = trial.rng.choice(SIGNALS), trial.rng.choice("12"), trial.rng.random() < 0.125
-    process = child("--quiet", *stage.logs, stage.output, "--jobs", jobs)
+    process = stage.start("--jobs", jobs)
     if early:
         time.sleep(trial.rng.uniform(0, 0.1))
     else:
@@ -297,19 +324,89 @@ def died(trial, stage, seconds):
         time.sleep(trial.rng.uniform(0, seconds))
     process.send_signal(sent.number)
     status, _, errors = ended(process)
-    output = read(stage.output)
     what = "%s, --jobs %s: exit status %s: %s" % (sent.number.name, jobs, status, errors)
+    new = replaced(trial, stage, what)
     if not early:
-        too_late = status == -sent.number and output == stage.new
+        too_late = status == -sent.number and new == len(stage.new)
         trial.expect(status in (0, sent.status) or too_late, what)
         trial.expect(errors.count(b"\n") == (status > 0) or too_late, what)
-    trial.expect(output in (OLD, stage.new) and (status or output == stage.new), "a mixture; " + what)
-    if sent.number == signal.SIGKILL:
-        for name in set(os.listdir(stage.folder)) - set(stage.files):
-            trial.expect(name.startswith(".flagged-"), "left behind: " + name)
-            os.unlink(stage.path(name))
-    left_clean(trial, stage)
-    return (sent.number.name + " in start-up" * early, "new" if output == stage.new else "old", status)
+    trial.expect(new in (0, len(stage.new)) or status == -signal.SIGKILL, "%d are new; %s" % (new, what))
+    trial.expect(status or new, "nothing is written; " + what)
+    left_clean(trial, stage, killed=status == -signal.SIGKILL)
+    return sent.number.name + " in start-up" * early, "%d new outputs" % new, status
+
+
+def replaced(trial, stage, what):
+    """Expect the outputs to be new up to one, and old from then on; return how many are new."""
+    now = stage.now()
+    new = sum(now[name] == stage.new[name] for name in now)
+    wanted = [*stage.new.values()][:new] + [OLD] * (len(now) - new)
+    trial.expect([*now.values()] == wanted, "a mixture; " + what)
+    return new
+
+
+def monitor_stopped(trial, stage, seconds):
+    """A signal at a random moment to a monitor, which another one may follow from its snapshot."""
+    stage.before()
+    sent, snapshot = trial.rng.choice(SIGNALS), trial.rng.random() < 0.8
+    reading, writing = os.pipe()
+    options = stage.options[:None if snapshot else -2]
+    process = child("--quiet", stage.logs[0], "-", *options, stdin=reading)
+    feeder = threading.Thread(target=feed, args=(writing, stage.stream, trial.rng.choice((900, 5000))), daemon=True)
+    endless = os.dup(writing)
+    feeder.start()
+    listens(process)
+    time.sleep(trial.rng.uniform(0, seconds))
+    process.send_signal(sent.number)
+    status, _, errors = ended(process)
+    os.close(endless)
+    with open(reading, "rb") as pipe:
+        unread = len(pipe.read())
+    feeder.join()
+    now, killed = stage.now(), status == -signal.SIGKILL
+    what = "%s to a monitor: exit status %s: %s" % (sent.number.name, status, errors)
+    trial.expect(status == sent.status and errors.count(b"\n") == (status > 0), what)
+    trial.expect(now["report"] == OLD or well_formed(now["report"]), "not a page; " + what)
+    trial.expect(killed or b'"refresh"' not in now["report"], "a page without end; " + what)
+    left_clean(trial, stage, killed)
+    if now["snapshot"] != OLD:
+        taken = stage.stream.rfind(b"\n", 0, len(stage.stream) - unread) + 1
+        rest = program(trial, now["snapshot"], stage.stream[taken:], "--quiet", more=MORE)
+        both = now["output"] + rest.flagged, now["rejects"] + rest.rejects, now["notify"] + rest.notify
+        trial.expect(both == (*stage.new.values(),)[:3], "a line lost or twice; " + what)
+        trial.expect(rest.snapshot == stage.new["snapshot"], "another snapshot; " + what)
+    else:
+        trial.expect({now[name] for name in now if name != "report"} == {OLD} or killed, "a mixture; " + what)
+    return sent.number.name + " to a monitor", "new snapshot" if now["snapshot"] != OLD else "no snapshot", status
+
+
+def feed(file, log, piece):
+    """Write a log into a pipe or FIFO piece by piece."""
+    with open(file, "wb", buffering=0) as pipe:
+        for start in range(0, len(log), piece):
+            pipe.write(log[start:start + piece])
+
+
+def between_outputs(trial, stage):
+    """When an output is to take its place, SIGTERM is too late; an error leaves it and those after it old."""
+    replace, every = os.replace, len(stage.outputs)
+    for number, fails in product(range(every), (False, True)):
+        targets = []
+
+        def replacing(temporary, target):
+            targets.append(target)
+            if len(targets) == number + 1:
+                if fails:
+                    raise OSError(5, "broken")
+                os.kill(os.getpid(), signal.SIGTERM)
+            replace(temporary, target)
+
+        stage.before()
+        with changed({("os", "replace"): replacing}), contextlib.redirect_stderr(io.StringIO()):
+            status = detector.main(["--quiet", *stage.logs, *stage.options])
+        what = "%s at output %d: exit status %s" % ("error" if fails else "SIGTERM", number, status)
+        trial.expect((status, replaced(trial, stage, what)) == ((1, number) if fails else (0, every)), what)
+        left_clean(trial, stage)
 
 
 def running(folder):
@@ -325,7 +422,7 @@ def readable(path):
 
 FAULTS = (file_size_limit, full_disk, unreadable_inputs, as_nobody, impossible_outputs, output_is_an_input,
           closed_streams, fifo_byte_by_byte, truncated_input, two_at_once, left_over, killed_worker,
-          memory_limits)
+          memory_limits, between_outputs)
 
 
 def run(trial):
@@ -340,11 +437,12 @@ def run(trial):
         stage.run("--jobs", "1")
         seconds = time.monotonic() - started
         ends = Counter()
-        trial.repeat(lambda trial: ends.update([died(trial, stage, seconds)]))
+        trial.repeat(lambda trial: ends.update([
+            (died, died, monitor_stopped)[trial.cases % 3](trial, stage, seconds)]))
         wait_until(lambda: not running(folder), 5)
         trial.expect(not running(folder), "worker processes outlive their parent")
     for end, count in sorted(ends.items()):
-        trial.measured("%s: %s output, exit status %d: %d times" % (*end, count))
+        trial.measured("%s: %s, exit status %d: %d times" % (*end, count))
 
 
 def wait_until(condition, seconds):

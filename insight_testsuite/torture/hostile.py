@@ -11,7 +11,7 @@ from collections import namedtuple
 
 from benchmark import DETECTOR, FLOOR
 
-from .common import FRIENDS, HEADER, LOGS, PURCHASE, befriend, moment
+from .common import FRIENDS, HEADER, LOGS, PURCHASE, befriend, moment, read, well_formed
 
 BILLION = 10 ** 9
 
@@ -20,19 +20,24 @@ def price(number):
     return "%d.%02d" % (number * 7919 % 9973, number % 100)
 
 
-def purchase(number, user, year=2017):
-    return PURCHASE % (moment(number, year), user, price(number))
+def outlier(number):
+    """One in 20 is large, so that it is flagged."""
+    return price(number) if number % 20 else "999999999999999.99"
+
+
+def purchase(number, user, year=2017, amount=price):
+    return PURCHASE % (moment(number, year), user, amount(number))
 
 
 def somebody(number, users):
     return number * 7919 % users
 
 
-def star(friends, purchases, buyer, judged):
+def star(friends, purchases, buyer, judged, amount=price):
     """User 0 is the centre."""
     batch = [(befriend(0, leaf) for leaf in range(1, friends)),
              (purchase(k, somebody(k, friends)) for k in range(purchases))]
-    return batch, (purchase(purchases + k, buyer(k)) for k in range(judged))
+    return batch, (purchase(purchases + k, buyer(k), amount=amount) for k in range(judged))
 
 
 def clique(users, purchases, judged):
@@ -57,12 +62,12 @@ def one_buyer(times, when=moment, judged=20):
     return batch, (purchase(k, 2) for k in range(judged))
 
 
-def town(users, purchases, judged, when=moment, amount=price):
+def town(users, purchases, judged, when=moment, amount=price, name=str):
     """Everybody has some ten friends."""
     def bought(k):
-        return PURCHASE % (when(k), somebody(k, users), amount(k))
-    batch = [(befriend(k % users, (k % users + 1 + k * 7919 % (users - 1)) % users) for k in range(5 * users)),
-             map(bought, range(purchases))]
+        return PURCHASE % (when(k), name(somebody(k, users)), amount(k))
+    batch = [(befriend(name(k % users), name((k % users + 1 + k * 7919 % (users - 1)) % users))
+              for k in range(5 * users)), map(bought, range(purchases))]
     return batch, map(bought, range(purchases, purchases + judged))
 
 
@@ -76,7 +81,8 @@ def backwards(second):
     return moment(200000000 - second)
 
 
-Load = namedtuple("Load", "degree tracked logs seconds memory")    # limits as multiples of the floor's
+# What is written beside the flags, and limits as multiples of the floor's time and memory.
+Load = namedtuple("Load", "degree tracked logs seconds memory more", defaults=[()])
 LOADS = {
     "star, D=1, the centre buys": Load(1, 50, lambda s: star(200000 * s, 200000 * s, lambda k: 0, 2000 * s), 6, 25),
     "star, D=2, the leaves buy": Load(2, 50, lambda s: star(200000 * s, 200000 * s, lambda k: k + 1, 2000 * s), 6, 25),
@@ -97,6 +103,17 @@ LOADS = {
         lambda k: moment(k) + ".%06d" % (k % 10 ** 6), lambda k: "%d.%02d" % (k, k % 100)), 6, 7),
     "a town, backwards": Load(2, 50, lambda s: town(1000 * s, 100 * s, 200000 * s, backwards), 80, 8),
     "a crowded future": Load(2, 50, lambda s: crowded_future(200000 * s, 40000 * s, 50 * s), 40, 35),
+    "star, D=2, the leaves buy, all are told": Load(2, 50, lambda s: star(
+        200000 * s, 200000 * s, lambda k: k + 1, 400, outlier), 20, 25, ["notify"]),
+    "star, D=2, the centre buys, all are told": Load(2, 50, lambda s: star(
+        200000 * s, 200000 * s, lambda k: 0, 400, outlier), 20, 25, ["notify"]),
+    "a page of a million times": Load(2, 50, lambda s: town(
+        1000 * s, 10000 * s, 10 ** 6 * s, amount=outlier), 30, 10, ["report"]),
+    "a page of long names and amounts": Load(1, 20, lambda s: town(
+        1000, 1000, 12000, lambda k: moment(k) + ".%06d" % (k + 1), lambda k: outlier(k) + "%013d" % (k + 1),
+        lambda user: "&" * 60 + str(user)), 50, 5, ["report"]),
+    "a snapshot of a town, T=10**9": Load(2, BILLION, lambda s: town(
+        1000 * s, 10 ** 6 * s, 50), 12, 30, ["snapshot"]),
 }
 
 
@@ -140,12 +157,15 @@ def measure_load(trial, name, load, scale, slack):
         with open(log, "w") as file:
             for part in parts:
                 file.writelines(part)
-    output = os.path.join(trial.folder, "flagged")
+    output, *more = (os.path.join(trial.folder, name) for name in ("flagged", *load.more))
+    options = [word for name, path in zip(load.more, more) for word in ("--" + name, path)]
     _, floor, floor_peak, _ = measured(sys.executable, "-c", FLOOR, *logs)
-    status, seconds, peak, said = measured(sys.executable, DETECTOR, "--jobs", "1", *logs, output)
+    status, seconds, peak, said = measured(sys.executable, DETECTOR, "--jobs", "1", *logs, output, *options)
     trial.expect(status == 0 and said.count("(0 skipped)") == 2 and said.count("\n") == 1, said)
     times, memory = max(0, seconds - START_UP) / floor, peak / floor_peak
     trial.expect(times <= load.seconds * slack, "%s: %.1f times the floor's time" % (name, times))
     trial.expect(memory <= load.memory, "%s: %.1f times the floor's memory" % (name, memory))
+    for path in more if "report" in load.more else ():
+        trial.expect(os.path.getsize(path) < 500000 and well_formed(read(path)), "not a page, or a large one")
     trial.measured("%-40s floor %5.2f s; time x %5.1f (limit %2d), %4.0f MB, memory x %4.1f (limit %2d)" % (
         name, floor, times, load.seconds, peak / 1e3, memory, load.memory))

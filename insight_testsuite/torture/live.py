@@ -1,15 +1,16 @@
 """Events without end through a pipe: flat memory, and each verdict at once.
 
-This protects the use as a monitor, which never ends: it may not grow with the number of events, and
-may not keep a verdict until other events come.
+This protects the use as a monitor, which never ends, and shows a page all the time: it may not grow
+with the number of events, and may not keep a verdict until other events come.
 """
 
 import io
 import os
+import re
 import subprocess
 import time
 
-from .common import FRIENDS, HEADER, PURCHASE, befriend, child, ended, moment, write
+from .common import FRIENDS, HEADER, PURCHASE, befriend, child, ended, moment, read, well_formed, write
 
 
 class Live:
@@ -17,8 +18,9 @@ class Live:
 
     def __init__(self, folder, distinct):
         self.distinct = distinct    # no two times are the same
-        self.process = child(write(os.path.join(folder, "batch"), self.batch().encode()), "-", "-",
-                             stdin=subprocess.PIPE, bufsize=0)
+        batch, self.page, self.told = (os.path.join(folder, name) for name in ("batch", "report", "notify"))
+        self.process = child(write(batch, self.batch().encode()), "-", "-", "--report", self.page,
+                             "--notify", self.told, stdin=subprocess.PIPE, bufsize=0)
         self.out = io.BufferedReader(self.process.stdout)
         self.latencies = []
 
@@ -83,9 +85,16 @@ def run(trial, events=10 ** 6, every=200):
             monitor.probe(start)                    # all before it is done: it idles
             monitor.latencies.append(monitor.probe(start))
             resident.append(monitor.memory())
+            if start % (every * 20) == 0:
+                page = read(monitor.page)
+                trial.expect(well_formed(page) and b'"refresh"' in page, "not a page that goes on")
         status, errors = monitor.close()
         trial.expect(status == 0, "exit status %s: %s" % (status, errors))
-        trial.expect(b"judged" in errors, "no summary: %s" % errors)
+        flagged = re.search(b" judged, ([0-9]+) flagged", errors)
+        trial.expect(flagged, "no summary: %s" % errors)
+        trial.expect(int(flagged[1]) == read(monitor.told).count(b"\n"), "not all flags are told")
+        page = read(monitor.page)
+        trial.expect(well_formed(page) and b'"refresh"' not in page, "not a page that is the last")
         warm, end = max(resident[:len(resident) // 2]), max(resident[len(resident) // 2:])
         trial.expect(end - warm <= 3 << 20, "memory grows after warm-up: %s" % resident[::len(resident) // 10])
         slow = sorted(monitor.latencies)

@@ -1,7 +1,8 @@
 """Damaged lines are skipped, reported and kept; all others count.
 
 This protects the run from its logs: no line, whatever is in it, ends the run, changes the verdicts on
-others or disappears unreported; and a damaged header is refused exactly when the reference refuses it.
+others, gets into a snapshot or onto a page, or disappears unreported; and a damaged header is refused
+exactly when the reference refuses it.
 """
 
 import os
@@ -10,7 +11,7 @@ import re
 import reference
 from random_logs import random_log
 
-from .common import LOGS, agrees, program
+from .common import LOGS, MORE, agrees, program, well_formed
 
 
 def place(rng, line):
@@ -136,13 +137,16 @@ def run(trial):
 
 def damage_is_skipped(trial, batch, stream):
     """Hold a run over dirty logs against the reference; return how many lines it skipped."""
-    result = reference.judge_logs(batch, stream)
+    notify = []
+    result = reference.judge_logs(batch, stream, notify=notify)
     bad = result.batch_skipped, result.stream_skipped
-    ran = program(trial, batch, stream)
-    agrees(trial, ran, result)
-    rest = reference.judge_logs(*map(without, (batch, stream), bad))
-    trial.expect(ran.flagged == rest.flagged and not rest.batch_skipped + rest.stream_skipped,
-                 "not the flags of the log without the skipped lines")
+    ran = program(trial, batch, stream, more=MORE)
+    agrees(trial, ran, result, notify)
+    clean = program(trial, *map(without, (batch, stream), bad), more=MORE)
+    agrees(trial, clean, result._replace(batch_skipped=[], stream_skipped=[]), notify)
+    trial.expect(clean.snapshot == ran.snapshot, "the snapshot is not that of the log without the skipped lines")
+    clean, dirty = (re.sub(b"skipped: [0-9,]+", b"", page) for page in (clean.report, ran.report))
+    trial.expect(clean == dirty and well_formed(dirty), "the page is not that of the log without the skipped lines")
     for name, lines in zip(LOGS, bad):
         trial.expect(reported(ran.said, os.path.join(trial.folder, name), lines), "reports: " + ran.said)
     *reports, summary = ran.said.splitlines()
