@@ -267,7 +267,7 @@ class Reach(dict):
 
     def __missing__(self, v):
         self.effort -= 1
-        if self.effort < 0:
+        if self.hops and self.effort < 0:
             self.network()
         self[v] = answer = v in self.ball or self.hops > 0 and v in self.friends and (
             not self.ball.isdisjoint(self.friends[v]) or self.hops > 1 and self.is_near(v))
