@@ -158,7 +158,6 @@ MEANING = {
 # and for some an aim beyond it.
 TARGETS = [
     ('floors', 'sample-D2 --jobs 1', None, 'at most', 1.25),
-    ('floors', 'sample-D2 default', None, 'at most', 0.9),
     ('floors', 'stream-D1 default', None, 'at most', 2.5, 1.1),
     ('floors', 'stream-D2 default', None, 'at most', 4, 2.5),
     ('floors', 'stream-D3 default', None, 'at most', 4.5),
@@ -180,6 +179,7 @@ TARGETS = [
     ('verdict', 'scale-D2 --jobs 1', 'stream-D2 --jobs 1', 'at most', 3),
     ('load', 'scale-D2 --jobs 1', 'stream-D2 --jobs 1', 'at most', 3),
     ('per_user', 'scale-D2 --jobs 1', None, 'at most', 1.2),
+    *(('seconds', row + ' default', row + ' --jobs 1', 'at most', 1.05) for row in ROWS),   # never lose
 ]
 
 

@@ -1549,7 +1549,7 @@ class Worker:
             try:
                 task(self.tell, beat)
             except (Failure, OSError, MemoryError, ImportError) as error:
-                self.tell("failed", explained(error))
+                self.calls = [("failed", explained(error))]
             self.keep()
             self.file.flush()
             status = 0
@@ -1804,43 +1804,52 @@ def check_files(args, logs):
 
 
 def run(args, console, signals):
-    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped."""
+    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped.
+
+    Only this call is in the `with`: without memory CPython can loop for ever on its way
+    out of a long function with a handler (seen in 3.11, at bytecode offsets above 256).
+    """
     with contextlib.ExitStack() as stack:
-        batch, stream = Log(args.batch), Log(args.stream)
-        for log in batch, stream:
-            stack.enter_context(log.file)
-        check_files(args, (batch, stream))
-        if args.shard and stream.size is None:
-            raise Failure("--shard needs a STREAM that is a regular file", 2)
-        sizes = [log.size or 0 for log in (batch, stream)]
-        jobs = number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1], sizes[0])
-        tick = console.watch(sizes[0] + sizes[1] // jobs)
-        degree, tracked, lines, chunks = batch.header(
-            batch.chunks(beat=tick), args.degree, args.tracked)
-        detector = Detector(degree, tracked)
-        this = Run(detector, Findings(batch, console, args.strict, lines),
-                   Findings(stream, console, args.strict), args.stream == "-")
-        for kind, path in wanted(args):
-            output = kind(path, this)
-            stack.callback(output.discard)
-            output.open()
-            this.stream.outputs.append(output)
-        if not args.shard or args.shard[0] == 1:
-            this.batch.outputs = this.stream.outputs
+        run_within(stack, args, console, signals)
 
-        def beat(data):
-            tick(data)
-            for output in this.stream.outputs:
-                output.beat()
-            return signals.received
 
-        times = [time.perf_counter()]
-        replay(chunks, detector, detector.record, this.batch.tell)
-        times.append(time.perf_counter())
-        signals.patient = bool(args.snapshot) and this.live
-        judge_stream(stream, args.shard, jobs, this, beat)
-        times.append(time.perf_counter())
-        put_in_place(this.stream.outputs, signals)
+def run_within(stack, args, console, signals):
+    """Do it; what is to be undone if it fails, or when it is done, goes on the stack."""
+    batch, stream = Log(args.batch), Log(args.stream)
+    for log in batch, stream:
+        stack.enter_context(log.file)
+    check_files(args, (batch, stream))
+    if args.shard and stream.size is None:
+        raise Failure("--shard needs a STREAM that is a regular file", 2)
+    sizes = [log.size or 0 for log in (batch, stream)]
+    jobs = number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1], sizes[0])
+    tick = console.watch(sizes[0] + sizes[1] // jobs)
+    degree, tracked, lines, chunks = batch.header(
+        batch.chunks(beat=tick), args.degree, args.tracked)
+    detector = Detector(degree, tracked)
+    this = Run(detector, Findings(batch, console, args.strict, lines),
+               Findings(stream, console, args.strict), args.stream == "-")
+    for kind, path in wanted(args):
+        output = kind(path, this)
+        stack.callback(output.discard)
+        output.open()
+        this.stream.outputs.append(output)
+    if not args.shard or args.shard[0] == 1:
+        this.batch.outputs = this.stream.outputs
+
+    def beat(data):
+        tick(data)
+        for output in this.stream.outputs:
+            output.beat()
+        return signals.received
+
+    times = [time.perf_counter()]
+    replay(chunks, detector, detector.record, this.batch.tell)
+    times.append(time.perf_counter())
+    signals.patient = bool(args.snapshot) and this.live
+    judge_stream(stream, args.shard, jobs, this, beat)
+    times.append(time.perf_counter())
+    put_in_place(this.stream.outputs, signals)
     say_what_was_done(this, times, args, console, signals)
 
 
