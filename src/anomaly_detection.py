@@ -367,7 +367,7 @@ class RecentPurchases:
     some thousand purchases after the other, which suits narrow ones.
     """
 
-    page_size, page_limit = 4096, 4
+    page_size, page_limit = 2048, 8
 
     def __init__(self, histories, recorded):
         """Take in the last ones of all purchases, {user: purchases}, `recorded` in number."""
@@ -412,12 +412,12 @@ class RecentPurchases:
         """Return an iterator over the purchases of users that belong, newest first.
 
         Equals `(p for p in everything, newest first, if belongs(p's buyer))`,
-        but may end before its time: who is not met on the newest two pages buys so
+        but may end before its time: who is not met on the newest three pages buys so
         seldom that it is not worth to go on.
         """
         return chain.from_iterable(
             compress(reversed(page.line), map(belongs, reversed(page.buyers)))
-            for page in self.pages[:-3:-1])
+            for page in self.pages[:-4:-1])
 
     def look_up(self, network, count):
         """Yield the last `count` purchases of a network, or the last there are
@@ -425,9 +425,10 @@ class RecentPurchases:
         for page in reversed(self.pages):
             found = list(filter(None, map(page.of.get, network)))
             there = sum(map(len, found))
+            if there > 8 * count:       # a few users who buy much
+                found = [purchases[-count:] for purchases in found]
             if there >= count:
-                latest = chain.from_iterable(purchases[-count:] for purchases in found)
-                yield from sorted(latest)[-count:]
+                yield from sorted(chain.from_iterable(found))[-count:]
                 break
             yield from chain.from_iterable(found)
             count -= there
