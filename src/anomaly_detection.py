@@ -56,7 +56,7 @@ from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
 from functools import partial
-from heapq import merge, nsmallest
+from heapq import merge, nlargest, nsmallest
 from itertools import chain, compress, islice
 from math import isqrt, log10
 from operator import itemgetter, length_hint, mul
@@ -307,6 +307,8 @@ class PurchaseHistory:
     [('2017-06-13 11:33:01', 2, 300), ('2017-06-13 11:33:01', 1, 200)]
     """
 
+    gather_limit = 4    # times what is wanted: measured, from about here on the heap is quicker
+
     def __init__(self, tracked):
         self.tracked = tracked
         self.of = {}         # user -> purchases, oldest first
@@ -345,9 +347,15 @@ class PurchaseHistory:
     def last(self, users, count):
         """Return an iterator over the last `count` purchases of users, newest first.
 
-        A k-way merge of their deques.
+        A k-way merge of their deques.  With hundreds of thousands of users it takes half
+        of the time, or a third, not to merge more than `count` of them, and to gather
+        and sort what is not many more than `count` purchases in all.
         """
-        histories = filter(None, map(self.of.get, users))
+        histories = list(filter(None, map(self.of.get, users)))
+        if len(histories) > count:      # no others than these can have a say
+            histories = nlargest(count, histories, key=itemgetter(-1))
+        if sum(map(len, histories)) <= self.gather_limit * count:
+            return iter(sorted(chain.from_iterable(histories), reverse=True)[:count])
         return islice(merge(*map(reversed, histories), reverse=True), count)
 
     def of_everybody(self):
@@ -1575,7 +1583,7 @@ class Worker:
         import pickle
         self.process.join()
         if self.process.exitcode:
-            raise Failure("a worker process died, maybe for lack of memory; "
+            raise Failure("a worker process died, maybe for lack of memory or disk space; "
                           "no output file is changed")
         end = self.file.seek(0, os.SEEK_END)
         self.file.seek(0)

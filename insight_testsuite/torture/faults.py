@@ -426,6 +426,7 @@ FAULTS = (file_size_limit, full_disk, unreadable_inputs, as_nobody, impossible_o
 
 
 def run(trial):
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a background job may have it ignored
     for fault in FAULTS:
         with trial.one(fault.__name__):
             fault(trial, Stage(trial.folder))
