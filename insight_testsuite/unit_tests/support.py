@@ -160,6 +160,15 @@ class FolderTest(unittest.TestCase):
         self.assertEqual(self.snapshot(), before)
         return said
 
+    def assert_no_other_file(self, option):
+        """An output over an input or over the flags is refused, by whatever name."""
+        for name in "batch", "stream", "output":
+            os.symlink(name, self.path("symlink to " + name))
+            os.link(self.path(name), self.path("hard link to " + name))
+            for same in name, "symlink to " + name, "hard link to " + name:
+                with self.subTest(same=same):
+                    self.assert_fails(2, *self.files, option, self.path(same))
+
     def snapshot(self):
         """Every name in the folder, and what the regular files hold."""
         return {entry.name: self.read(entry.path) if entry.is_file() else None
