@@ -57,7 +57,7 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest, nsmallest
-from itertools import chain, compress, islice
+from itertools import accumulate, chain, compress, islice
 from math import isqrt, log10
 from operator import itemgetter, length_hint, mul
 from sys import intern
@@ -70,7 +70,7 @@ __version__ = "1.1.0"
 
 # ---------------------------------------------------------------- the values
 
-_AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,15}))?")
+_AMOUNT = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
 _MOMENT = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) "
                      r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?")
 
@@ -83,14 +83,13 @@ def amount_in_cents(text):
     >>> amount_in_cents("16.83"), amount_in_cents("-2"), amount_in_cents("0.125")
     (1683, -200, Fraction(25, 2))
     """
-    match = _AMOUNT.fullmatch(text)
-    if not match:
+    if not _AMOUNT.fullmatch(text):
         raise ValueError(f"amount {shown(text)} is not a number like 16.83")
-    sign, whole, decimals = match.groups(default="")
+    whole, _, decimals = text.partition(".")
     if len(decimals) <= 2:
-        return int(sign + whole + decimals.ljust(2, "0"))
+        return int(whole + decimals.ljust(2, "0"))
     from fractions import Fraction
-    cents = Fraction(int(sign + whole + decimals), 10 ** (len(decimals) - 2))
+    cents = 100 * Fraction(text)
     return cents.numerator if cents.denominator == 1 else cents
 
 
@@ -131,6 +130,11 @@ def shown(text):
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
+def printable(text):
+    """Return text with what cannot be seen in it, or would move a cursor, escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class Memo(dict):
     """Memo(function)[x] == function(x), remembering up to `limit` results.
 
@@ -168,7 +172,7 @@ class SocialNetwork:
         """Return the friends of a user, a small set as a tuple: in an eighth of the
         memory a search is a fifth quicker.  `circles` remembers it until it changes.
         """
-        friends = self.friends[user]
+        friends = self.friends.get(user, ())
         return tuple(friends) if len(friends) < 256 else friends
 
     def befriend(self, id1, id2):
@@ -185,11 +189,8 @@ class SocialNetwork:
         """End a friendship, if there is one.  Raises ValueError as befriend."""
         self.check_two(id1, id2)
         for user, friend in (id1, id2), (id2, id1):
-            if friend in self.friends.get(user, ()):
-                self.friends[user].discard(friend)
-                self.circles.pop(user, None)
-                if not self.friends[user]:
-                    del self.friends[user]
+            self.friends.get(user, set()).discard(friend)
+            self.circles.pop(user, None)
 
     @staticmethod
     def check_two(id1, id2):
@@ -205,14 +206,14 @@ class SocialNetwork:
         """Yield the set of users at distance 1, that at distance 2, ... up to degree,
         while there are any: breadth-first search.
         """
-        if user in self.friends:
-            seen, ring = {user}, {user}
-            for _ in range(degree):
-                ring = set().union(*map(self.circles.__getitem__, ring)) - seen
-                if not ring:
-                    break
-                yield ring
-                seen |= ring
+        seen, ring = {user}, {user}
+        for _ in range(degree):
+            ring = set().union(*map(self.circles.__getitem__, ring))
+            ring -= seen
+            if not ring:
+                break
+            yield ring
+            seen |= ring
 
     def ball(self, user, degree, effort=sys.maxsize):
         """Return (users at distance 1..degree - hops, hops), hops being small.
@@ -227,16 +228,9 @@ class SocialNetwork:
         for hops in range(degree - 1, 0, -1):
             if 8 * len(ring) > effort or sum(map(len, map(friends_of, ring))) > effort:
                 return ball, hops
-            if hops == 1:       # the outermost ring need not be known by itself
-                ball = ball.union(*map(friends_of, ring))
-                ball.discard(user)
-                break
-            outer = set().union(*map(friends_of, ring)) - ball
-            outer.discard(user)
-            if ball is ring:
-                ball = set(ball)
-            ball |= outer
-            ring = outer
+            inner, ball = ball, ball.union(*map(friends_of, ring))
+            ball.discard(user)
+            ring = ball - inner if hops > 1 else ()
             if not ring:
                 break
         return ball, 0
@@ -256,7 +250,6 @@ class Reach(dict):
         super().__init__()
         self[user] = False
         self.social, self.user, self.degree = social, user, degree
-        self.friends = social.friends
         self.ball, self.hops, self.effort = ball, hops, effort
 
     def network(self):
@@ -269,26 +262,18 @@ class Reach(dict):
         self.effort -= 1
         if self.hops and self.effort < 0:
             self.network()
-        self[v] = answer = v in self.ball or self.hops > 0 and v in self.friends and (
-            not self.ball.isdisjoint(self.friends[v]) or self.hops > 1 and self.is_near(v))
+        self[v] = answer = v in self.ball or self.hops > 0 and (
+            not self.ball.isdisjoint(self.social.friends.get(v, ())) or self.hops > 1 and self.is_near(v))
         return answer
 
     def is_near(self, v):
         """Return whether v is 2 to `hops` steps from the ball, by a search from v."""
-        friends_of, apart = self.friends.__getitem__, self.ball.isdisjoint
-        seen, ring = {v}, self.friends[v]
-        for _ in range(1, self.hops):
-            if not all(map(apart, map(friends_of, ring))):
+        for ring in self.social.rings(v, self.hops - 1):
+            if not all(map(self.ball.isdisjoint, map(self.social.circles.__getitem__, ring))):
                 return True
-            # Meeting nobody took a look at all of them, and the next ring has
-            # to be joined, which is quicker by about 16.
-            self.effort -= len(ring) + sum(map(len, map(friends_of, ring))) // 16
+            self.effort -= len(ring)
             if self.effort < 0:
                 return v in self.network()
-            seen.update(ring)
-            ring = set().union(*map(friends_of, ring)) - seen
-            if not ring:
-                break
         return False
 
 
@@ -632,33 +617,26 @@ def ignore(*arguments):
 
 
 CHUNK = 1 << 16
-BLANKS = " \t\r\n"
+BOM = "\ufeff"                # may begin any line: logs that have one may have been joined
+BLANKS = " \t\r\n" + BOM
 
 # A line in the usual form, spaced as in the challenge or by json.dumps, is taken
 # apart by one regular expression, for all lines of a chunk at once; any other line
 # comes whole, in the last group, for `read_event`.  What this accepts, JSON and
-# `read_event` accept, and read alike.
-_TEXT = r'"([^"\\\x00-\x1f]{1,80})"'
+# `read_event` accept, and read alike.  Bytes that are not UTF-8 are surrogates here.
+_TEXT = r'"([^"\\\x00-\x1f\ud800-\udfff]{1,80})"'
 _LINE = re.compile(
     rf'\{{"event_type": ?"(?:purchase", "timestamp": ?{_TEXT}, "id": {_TEXT}, "amount": {_TEXT}|'
     rf'(befriend|unfriend)", "timestamp": ?{_TEXT.replace("(", "(?:")}, '
     rf'"id1": {_TEXT}, "id2": {_TEXT})\}}\r?\n|(.*)\n')
-_ANY_LINE = re.compile("()()()()()()(.*)\n")
-_BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)*")
 
 
-def split_events(data):
-    """Return (text, rows): data, the bytes of whole lines, as text, and a tuple
-    (timestamp, user, amount, verb, id1, id2, other) for each line: a purchase
-    fills the first three, a befriend or unfriend the next three, a line that needs
-    a closer look only the last.  Bytes that are not UTF-8 become surrogates.
+def split_events(text):
+    """Return a tuple (timestamp, user, amount, verb, id1, id2, other) for each line:
+    a purchase fills the first three, a befriend or unfriend the next three, a line
+    that needs a closer look only the last.
     """
-    try:
-        text = data.decode()
-        return text, _LINE.findall(text)
-    except UnicodeDecodeError:
-        text = data.decode(errors="surrogateescape")
-        return text, _ANY_LINE.findall(text)
+    return _LINE.findall(text)
 
 
 def _no_constant(name):
@@ -723,11 +701,10 @@ def whole_number(text, least):
 class Log:
     """A JSON-lines log, open to be read: a regular file, a pipe, or ("-") standard input.
 
-    `size` is None unless it is a regular file: only such a log has parts.
+    `size` is 0 unless it is a regular file: only such a log has parts.
     Raises Failure if it cannot be opened.
     """
 
-    BOM = b"\xef\xbb\xbf"
     WAIT = 0.2          # seconds between two beats while a pipe is empty
     REPLAY = 16         # how many events are applied in the time that one is judged in
 
@@ -740,30 +717,21 @@ class Log:
         except OSError as error:
             raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
         status = os.fstat(self.file.fileno())
-        self.size = status.st_size if path != "-" and stat.S_ISREG(status.st_mode) else None
+        self.is_file = path != "-" and stat.S_ISREG(status.st_mode)
+        self.size = status.st_size if self.is_file else 0
 
     def chunks(self, start=0, stop=None, beat=ignore):
-        """Yield the bytes of the lines from start to stop, some whole lines at a time,
-        without the byte-order mark that the log may begin with.
+        """Yield the bytes of the lines from start to stop: what has arrived at once, unless
+        its line is not complete.  The last line is given the newline that it may lack.
 
         `beat` is called with all bytes that are read, and with none now and then
         while a pipe is empty; if it then returns True, this is where the log ends.
         """
-        lines = self.whole_lines(start, stop, beat)
-        if start == 0:
-            first = next(lines, b"")
-            yield first[len(self.BOM):] if first.startswith(self.BOM) else first
-        yield from lines
-
-    def whole_lines(self, start, stop, beat):
-        """Yield what has arrived at once, unless its line is not complete; give the
-        last line the newline that it may lack.
-        """
         pieces = []
-        if self.size is not None:
+        if self.is_file:
             self.file.seek(start)
         while stop is None or start < stop:
-            if self.size is None and not self.has_more(beat):
+            if not self.is_file and not self.has_more(beat):
                 return                          # and a line that was begun is not one
             try:
                 data = self.file.read(CHUNK if stop is None else min(CHUNK, stop - start))
@@ -799,30 +767,28 @@ class Log:
         overrides it, and with both given the line may be absent.  Raises Failure.
         """
         optional = degree and tracked
-        number, line, newline, rest = 0, b"", b"", b""
+        data, number = b"", 0
         for data in chunks:
-            begin = _BLANK_LINES.match(data).end()
+            begin = len(data) - len(data.lstrip(BLANKS.encode()))
             number += data.count(b"\n", 0, begin)
-            line, newline, rest = data[begin:].partition(b"\n")
-            if newline:
-                number += 1
+            data = data[begin:]
+            if data:
                 break
+        line, _, rest = data.partition(b"\n")
         header, problem = {}, "D or T is missing"
         try:
             header = read_object(line.decode(errors="surrogateescape"))
-            if not degree and "D" in header:
-                degree = whole_number(header["D"], 1)
-            if not tracked and "T" in header:
-                tracked = whole_number(header["T"], 2)
+            degree = degree or "D" in header and whole_number(header["D"], 1)
+            tracked = tracked or "T" in header and whole_number(header["T"], 2)
         except ValueError as error:
             problem = error
         if not (degree and tracked):
-            raise Failure(f"{self.name}:{max(number, 1)}: no header with D and T: {problem}", 2)
+            raise Failure(f"{self.name}:{number + 1}: no header with D and T: {problem}", 2)
         if not optional or "event_type" not in header and ("D" in header or "T" in header):
-            return degree, tracked, number, chain([rest], chunks)
-        return degree, tracked, number - 1, chain([line + newline + rest], chunks)
+            return degree, tracked, number + 1, chain([rest], chunks)
+        return degree, tracked, number, chain([data], chunks)
 
-    def cuts(self, jobs, shard=(1, 1)):
+    def cuts(self, jobs, shard):
         """Return the jobs + 1 places where `jobs` parts of shard K of N begin and end.
 
         A line belongs to the part that it starts in.  Who judges a part has to
@@ -831,11 +797,9 @@ class Log:
         """
         k, shards = shard
         begin, end = (self.size * number // shards for number in (k - 1, k))
-        weights = [(self.REPLAY - 1) ** part * self.REPLAY ** (jobs - 1 - part)
-                   for part in range(jobs)]
-        places = [begin + (end - begin) * sum(weights[:part]) // sum(weights)
-                  for part in range(jobs + 1)]
-        return [*map(self.line_start, places[:-1]), None if k == shards else self.line_start(end)]
+        ends = list(accumulate((1 - 1 / self.REPLAY) ** part for part in range(jobs)))
+        places = [begin + int((end - begin) * part / ends[-1]) for part in [0, *ends[:-1]]]
+        return [*map(self.line_start, places), None if k == shards else self.line_start(end)]
 
     def line_start(self, place):
         """Return where the first line that starts at a place or later does."""
@@ -843,9 +807,7 @@ class Log:
             return 0
         with open(self.path, "rb") as file:
             file.seek(place - 1)
-            for piece in iter(lambda: file.readline(CHUNK), b""):
-                if piece.endswith(b"\n"):
-                    break
+            file.readline()
             return file.tell()
 
 
@@ -857,7 +819,8 @@ def replay(chunks, detector, purchase, tell):
     befriend, unfriend, history = detector.befriend, detector.unfriend, detector.history
     for data in chunks:
         recorded = history.recorded
-        text, rows = split_events(data)
+        text = data.decode(errors="surrogateescape")
+        rows = split_events(text)
         lines, events = None, len(rows)
         rest = iter(rows)
         for timestamp, user, amount, verb, id1, id2, other in rest:
@@ -895,16 +858,14 @@ class Console:
     """Standard error: messages, and where it is a terminal a progress line."""
 
     def __init__(self):
-        self.stream = sys.stderr
-        self.quiet = False
+        self.stream, self.quiet = sys.stderr, False
         self.start = self.shown_at = time.monotonic()
-        self.total = self.bytes = self.events = 0
-        self.progress = ""
+        self.total = self.bytes = self.events = 0       # the total is of bytes; 0: unknown
+        self.wipe = ""          # what clears the progress line
 
     def say(self, text):
         """Write a line, whatever names are in it; that nobody can read it is no error."""
-        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-        self.write(self.clear() + line + "\n")
+        self.write(printable(text) + "\n")
 
     def report(self, text):
         """Write a line unless --quiet."""
@@ -913,35 +874,26 @@ class Console:
 
     def write(self, text):
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            self.stream.write(text)
+            self.stream.write(self.wipe + text)
             self.stream.flush()
+            self.wipe = ""
 
-    def clear(self):
-        """Return what wipes the progress line out."""
-        wipe, self.progress = self.progress and "\r\x1b[K", ""
-        return wipe
-
-    def watch(self, total):
-        """Return what to call with all bytes read, to show how far the reading of
-        `total` bytes (0: unknown) is."""
-        self.total = total
-        return self.tick if not self.quiet and self.stream and self.stream.isatty() else ignore
-
-    def tick(self, data):
-        """Count data that was read; show the progress a few times a second."""
+    def progress(self, data):
+        """Count data that was read; show a few times a second how far that is."""
         self.bytes += len(data)
         self.events += data.count(b"\n")
         now = time.monotonic()
         seconds = now - self.start
-        if seconds < 1 or now - self.shown_at < 0.25:
+        if (seconds < 1 or now - self.shown_at < 0.25
+                or self.quiet or not self.stream or not self.stream.isatty()):
             return
         self.shown_at = now
-        share = min(self.bytes / self.total, 1) if self.total else 0
-        self.progress = f"{self.events:,} events, {self.events / seconds:,.0f}/s"
-        if share:
-            left = seconds * (1 - share) / share
-            self.progress = f"{share:.0%}, {self.progress}, {left:.0f} s left"
-        self.write(f"\r{self.progress}\x1b[K")
+        text = f"{self.events:,} events, {self.events / seconds:,.0f}/s"
+        if self.total and self.bytes:
+            share = min(self.bytes / self.total, 1)
+            text = f"{share:.0%}, {text}, {seconds / share - seconds:.0f} s left"
+        self.write(text)
+        self.wipe = "\r\x1b[K"
 
 
 class Findings:
@@ -958,7 +910,7 @@ class Findings:
         self.outputs = []
 
     def tell(self, method, *arguments):
-        """Call a method.  In a process that only judges a part, calls are kept instead."""
+        """Call a method."""
         getattr(self, method)(*arguments)
 
     def read(self, lines, events, purchases):
@@ -988,10 +940,6 @@ class Findings:
         """The output at a place has looked at the detector, in whatever process."""
         self.outputs[place].saw(seen)
 
-    def failed(self, text):
-        """Another process could not go on."""
-        raise Failure(text)
-
 
 STDOUT = "-", "/dev/stdout"
 
@@ -1010,18 +958,15 @@ class Output:
     A subclass is the option --`name`, with a line of `help`, and has any of the methods
 
     * skipped(line), flagged(line, flag): called for such lines, in the log's order;
-    * look(detector, user, timestamp, amount, flag), called for each purchase just judged,
-      and last_look(detector), at the end of the stream, in the process which does that;
-      what is returned, or yielded by last_look, is told to saw(seen), in this process;
-    * beat(): called while the stream goes on, and while it pauses;
-    * finish(): called at the end.
+    * look(detector, user, timestamp, amount, flag): called for each purchase just judged,
+      in the process which does that; what it returns is told to saw(seen), in this process;
+    * beat(): called while the stream goes on, and while it pauses.
 
-    `run` is the Run.
+    `run` is the Run; at the end, its detector is in the state that the logs lead to.
     """
 
     name = help = look = None
-    skipped = flagged = beat = finish = staticmethod(ignore)
-    last_look = staticmethod(lambda detector: ())
+    skipped = flagged = beat = staticmethod(ignore)
     refused = staticmethod(ignore)      # (args): why it does not go with them, or None
 
     def __init__(self, path, run):
@@ -1095,7 +1040,7 @@ class Output:
 
 def with_fields(line, flag, more=""):
     """Return a flagged line as it was, with mean and sd, and more, before its last brace."""
-    return (f'{line.rstrip(BLANKS)[:-1]}, "mean": "{dollars(flag.mean)}", '
+    return (f'{line.lstrip(BOM).rstrip(BLANKS)[:-1]}, "mean": "{dollars(flag.mean)}", '
             f'"sd": "{dollars(flag.sd)}"{more}}}\n')
 
 
@@ -1148,30 +1093,27 @@ class Snapshot(Output):
 
     @staticmethod
     def refused(args):
-        if args.shard and args.shard[0] != args.shard[1]:
+        if args.shard[0] != args.shard[1]:
             return "--snapshot needs the last --shard: only that reads all of STREAM"
 
-    @staticmethod
-    def last_look(detector):
-        ids, amounts = Memo(as_json, sys.maxsize), Memo(dollars)
+    def complete(self):
+        detector, ids, amounts = self.run.detector, Memo(as_json, sys.maxsize), Memo(dollars)
         rows = [(purchase, user) for user, purchases in detector.history.of.items()
                 for purchase in purchases]
         # Two stable sorts by plain keys are quicker than one by (timestamp, seq).
         rows.sort(key=lambda row: row[0][1])
         rows.sort(key=lambda row: row[0][0])
         before = rows[0][0][0] if rows else "1970-01-01 00:00:00"
-        yield f'{{"D":"{detector.degree}", "T":"{detector.tracked}"}}\n'
+        self.write(f'{{"D":"{detector.degree}", "T":"{detector.tracked}"}}\n')
         for user, friends in sorted(detector.social.friends.items()):
-            yield "".join(f'{{"event_type":"befriend", "timestamp":"{before}", '
-                          f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
-                          for friend in sorted(friends) if user < friend)
+            self.write("".join(f'{{"event_type":"befriend", "timestamp":"{before}", '
+                               f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
+                               for friend in sorted(friends) if user < friend))
         for start in range(0, len(rows), 1000):
-            yield "".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
-                          f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
-                          for (timestamp, seq, amount), user in rows[start:start + 1000])
-
-    def saw(self, seen):
-        self.write(seen)
+            self.write("".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
+                               f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
+                               for (timestamp, seq, amount), user in rows[start:start + 1000]))
+        super().complete()
 
 
 # ---------------------------------------------------------------- a page to look at
@@ -1234,7 +1176,7 @@ def legible(value):
     """Return a text or int as HTML, cut to 60 characters, all of which can be seen."""
     from html import escape
     text = value if isinstance(value, str) else f"{value:,}"
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:61])
+    text = printable(text[:61])
     return escape(text if len(text) <= 60 else text[:60] + "…", quote=False)
 
 
@@ -1333,7 +1275,7 @@ class Report(Output):
         self.flagged_at = {}    # timestamp -> tally of its flagged purchases
         self.users = {}         # user -> tally of the flagged purchases
         self.farthest = []      # (mean - amount, timestamp, user, amount, flag)
-        self.shown, self.due = None, 0      # the live page, and when there may be another
+        self.shown, self.due = None, 0      # lines on the live page; when there may be another
 
     @staticmethod
     def look(detector, user, timestamp, amount, flag):
@@ -1356,25 +1298,24 @@ class Report(Output):
 
     def beat(self):
         """Show how a live stream goes on, at most every two seconds."""
-        if self.run.live and not self.direct and time.monotonic() >= self.due:
+        lines = self.run.stream.lines
+        if self.run.live and not self.direct and lines != self.shown and time.monotonic() > self.due:
             self.show(refresh=True)
-            self.due = time.monotonic() + 2
+            self.shown, self.due = lines, time.monotonic() + 2
 
     def show(self, refresh=False):
-        """Let the page so far take the place of the one before, if they differ."""
-        page = self.page(refresh)
-        if page != self.shown:
-            self.shown = page
-            live = Output(self.path, self.run)
-            try:
-                live.open()
-                live.write(page)
-                live.replace()
-            finally:
-                live.discard()
+        """Let the page so far take the place of the one before."""
+        live = Output(self.path, self.run)
+        try:
+            live.open()
+            live.write(self.page(refresh))
+            live.replace()
+        finally:
+            live.discard()
 
-    def finish(self):
+    def complete(self):
         self.write(self.page())
+        super().complete()
 
     def replace(self):
         super().replace()
@@ -1383,7 +1324,7 @@ class Report(Output):
     def discard(self):
         """Of a live run that ends midway a last page stays, which is not live."""
         super().discard()
-        if self.shown:
+        if self.shown is not None:
             with contextlib.suppress(OSError, Failure):
                 self.show()
 
@@ -1532,118 +1473,97 @@ def number_of_jobs(jobs, size, state):
     return max(1, min(processors, size // max(PART, state // 24)))
 
 
-class Worker:
-    """A forked process that does task(tell, beat).  What it tells is kept in a file."""
+class Kept:
+    """Calls of tell(method, ...), kept in a file to be made by another process, or later."""
 
-    def __init__(self, task):
-        import multiprocessing
+    def __init__(self):
+        import pickle
         import tempfile
-        self.calls, self.file = [], tempfile.TemporaryFile()
-        self.process = multiprocessing.get_context("fork").Process(
-            target=self.work, args=(task, os.getpid()), daemon=True)
-        self.process.start()
-
-    def work(self, task, parent):
-        """In the new process: do the task, and end."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-        status = 1
-
-        def beat(data):
-            if os.getppid() != parent:
-                os._exit(status)
-
-        try:
-            try:
-                task(self.tell, beat)
-            except (Failure, OSError, MemoryError, ImportError) as error:
-                self.calls = [("failed", explained(error))]
-            self.keep()
-            self.file.flush()
-            status = 0
-        finally:
-            os._exit(status)    # without what a process does at its end, or says of an error
+        self.file, self.pickle = tempfile.TemporaryFile(), pickle
 
     def tell(self, *call):
-        self.calls.append(call)
-        if len(self.calls) == 1000:
-            self.keep()
+        self.pickle.dump(call, self.file, self.pickle.HIGHEST_PROTOCOL)
 
-    def keep(self):
-        import pickle
-        pickle.dump(self.calls, self.file, pickle.HIGHEST_PROTOCOL)
-        self.calls.clear()
-
-    def join(self, tell):
-        """Wait for the end of the task, then tell what it told.
-
-        Raises Failure if the task failed or the process died.
-        """
-        import pickle
-        self.process.join()
-        if self.process.exitcode:
-            raise Failure("a worker process died, maybe for lack of memory or disk space; "
-                          "no output file is changed")
-        end = self.file.seek(0, os.SEEK_END)
+    def again(self, tell):
+        """Make the calls."""
         self.file.seek(0)
-        while self.file.tell() < end:
-            for call in pickle.load(self.file):
-                tell(*call)
-
-    def end(self):
-        """End the process, if it has not ended."""
-        self.process.kill()
-        self.process.join()
-        self.file.close()
+        with contextlib.suppress(EOFError):
+            while True:
+                tell(*self.pickle.load(self.file))
 
 
-@contextlib.contextmanager
-def undisturbed():
-    """Hold SIGINT and SIGTERM back: no process may be started and then lost."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+def work(parent, task, kept):
+    """Do task(tell, beat) in a process forked for it, and end that."""
+    def beat(data):
+        if os.getppid() != parent:
+            os._exit(1)
+
     try:
-        yield
+        signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        task(kept.tell, beat)
+        kept.file.flush()
+        os._exit(0)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os._exit(1)     # without what a process does at its end, or says of an error
 
 
 def judge_stream(log, shard, jobs, run, beat):
     """Judge the stream log, or a shard of it, in `jobs` processes.
 
     Each process applies all events before its part but judges only its part, so
-    the parts joined in order are what one process would have written.
+    the parts joined in order are what one process would have written.  The last
+    part is judged here.
     """
-    cuts = log.cuts(jobs, shard or (1, 1)) if jobs > 1 or shard else [0, None]
-    first, *others = zip(cuts, cuts[1:])
-    workers = []
+    def passed(method, lines, *more):
+        if method == "read":
+            run.stream.lines += lines
 
-    def judge_elsewhere(part, tell, beat):
+    def judge(part, tell, beat):
         own = Log(log.path)             # with a place of its own
         with own.file:
-            judge_part(own, part, run, tell, beat)
+            replay(own.chunks(cuts[0], part[0], beat), detector, detector.record, ignore)
+            judge_part(own.chunks(*part, beat), run, tell)
 
+    detector, cuts = run.detector, log.cuts(jobs, shard)
+    replay(log.chunks(0, cuts[0], beat), detector, detector.record, passed)
+    if jobs == 1:
+        return judge_part(log.chunks(*cuts, beat), run, run.stream.tell)
+    import multiprocessing
+    fork = multiprocessing.get_context("fork").Process
+    parts = [(partial(judge, part), Kept()) for part in zip(cuts, cuts[1:])]
+    detector.history.of_everybody()     # or every process would do this again
+    workers = []
     try:
-        if others:
-            run.detector.history.of_everybody()     # or every worker would do this again
-            gc.freeze()
-        for part in others:
-            with undisturbed():
-                workers.append(Worker(partial(judge_elsewhere, part)))
-        judge_part(log, first, run, run.stream.tell, beat)
+        # No signal may come between the start of a process and its being noted.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            for part in parts[:-1]:
+                workers.append(fork(target=work, args=(os.getpid(), *part), daemon=True))
+                workers[-1].start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        task, kept = parts[-1]
+        task(kept.tell, beat)
         for worker in workers:
-            worker.join(run.stream.tell)
+            worker.join()
+            if worker.exitcode:
+                raise Failure("a worker process died, maybe for lack of memory or disk space; "
+                              "no output file is changed")
+        for task, kept in parts:
+            kept.again(run.stream.tell)
     finally:
-        if workers:
-            with undisturbed():
-                for worker in workers:
-                    worker.end()
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
-def judge_part(log, part, run, tell, beat):
-    """Apply the stream log up to a part, then judge that, and tell what comes of it."""
-    detector, outputs = run.detector, run.stream.outputs
-    looks = [(place, output.look) for place, output in enumerate(outputs) if output.look]
+def judge_part(chunks, run, tell):
+    """Judge the purchases of a part of the stream, and tell what comes of it."""
+    detector = run.detector
+    looks = [(place, output.look) for place, output in enumerate(run.stream.outputs)
+             if output.look]
 
     def purchase(user, timestamp, amount):
         flag = detector.purchase(user, timestamp, amount)
@@ -1653,19 +1573,7 @@ def judge_part(log, part, run, tell, beat):
                 tell("saw", place, seen)
         return flag
 
-    def count(method, lines, *more):
-        if method == "read":
-            run.stream.lines += lines
-
-    start, stop = part
-    if start:
-        replay(log.chunks(0, start, beat), detector, detector.record, count)
-    replay(log.chunks(start, stop, beat), detector,
-           purchase if looks else detector.purchase, tell)
-    if stop is None:
-        for place, output in enumerate(outputs):
-            for seen in output.last_look(detector):
-                tell("saw", place, seen)
+    replay(chunks, detector, purchase if looks else detector.purchase, tell)
 
 
 # -------------------------------------------------------------- command line
@@ -1771,6 +1679,7 @@ def parse(arguments):
     for name in (*FILES, *(kind.name for kind in OUTPUTS)):
         if getattr(args, name) == "":
             wrong_usage(f"the name of the {name} file is empty")
+    args.shard = args.shard or (1, 1)
     if args.batch == "-":
         wrong_usage('BATCH cannot be "-", only STREAM can')
     for kind, path in wanted(args):
@@ -1781,73 +1690,54 @@ def parse(arguments):
 
 def wanted(args):
     """Return (class, path) of every output that the command line asks for."""
-    pairs = [(kind, getattr(args, kind.name)) for kind in OUTPUTS]
-    return [(kind, path) for kind, path in pairs if path]
+    return [(kind, getattr(args, kind.name)) for kind in OUTPUTS if getattr(args, kind.name)]
 
 
 def check_files(args, logs):
     """Raise Failure if a file to write is a folder, or also another file of the run."""
-    def identity(path):
+    taken = [(status.st_dev, status.st_ino)
+             for status in (os.fstat(log.file.fileno()) for log in logs)]
+    for kind, path in wanted(args):
         try:
             status = os.fstat(1) if path in STDOUT else os.stat(path)
+            if stat.S_ISDIR(status.st_mode):
+                raise Failure(f"{path}: is a folder; no output file is changed", 2)
+            file = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else (
+                path in STDOUT and STDOUT)      # any other may be written by many
         except OSError:
-            return os.path.realpath(path)
-        if stat.S_ISREG(status.st_mode):
-            return status.st_dev, status.st_ino
-        return STDOUT if path in STDOUT else None       # any other may be written by many
-
-    taken = {}
-    for log in logs:
-        status = os.fstat(log.file.fileno())
-        if stat.S_ISREG(status.st_mode):
-            taken[status.st_dev, status.st_ino] = log
-    for kind, path in wanted(args):
-        if os.path.isdir(path):
-            raise Failure(f"{path}: is a folder; no output file is changed", 2)
-        mine = identity(path)
-        if mine in taken:
+            file = os.path.realpath(path)
+        if file and file in taken:
             raise Failure(f"{path}: is also an input or another output; "
                           "no output file is changed", 2)
-        if mine:
-            taken[mine] = path
+        taken.append(file)
 
 
 def run(args, console, signals):
-    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped.
-
-    Only this call is in the `with`: without memory CPython can loop for ever on its way
-    out of a long function with a handler (seen in 3.11, at bytecode offsets above 256).
-    """
-    with contextlib.ExitStack() as stack:
-        run_within(stack, args, console, signals)
-
-
-def run_within(stack, args, console, signals):
-    """Do it; what is to be undone if it fails, or when it is done, goes on the stack."""
+    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped."""
     batch, stream = Log(args.batch), Log(args.stream)
     for log in batch, stream:
-        stack.enter_context(log.file)
+        signals.enter_context(log.file)
     check_files(args, (batch, stream))
-    if args.shard and stream.size is None:
+    k, shards = args.shard
+    if shards > 1 and not stream.is_file:
         raise Failure("--shard needs a STREAM that is a regular file", 2)
-    sizes = [log.size or 0 for log in (batch, stream)]
-    jobs = number_of_jobs(args.jobs, sizes[1] // (args.shard or (1, 1))[1], sizes[0])
-    tick = console.watch(sizes[0] + sizes[1] // jobs)
+    jobs = number_of_jobs(args.jobs, stream.size // shards, batch.size)
+    console.total = batch.size + stream.size * k // shards
     degree, tracked, lines, chunks = batch.header(
-        batch.chunks(beat=tick), args.degree, args.tracked)
+        batch.chunks(beat=console.progress), args.degree, args.tracked)
     detector = Detector(degree, tracked)
     this = Run(detector, Findings(batch, console, args.strict, lines),
                Findings(stream, console, args.strict), args.stream == "-")
     for kind, path in wanted(args):
         output = kind(path, this)
-        stack.callback(output.discard)
+        signals.callback(output.discard)
         output.open()
         this.stream.outputs.append(output)
-    if not args.shard or args.shard[0] == 1:
+    if k == 1:
         this.batch.outputs = this.stream.outputs
 
     def beat(data):
-        tick(data)
+        console.progress(data)
         for output in this.stream.outputs:
             output.beat()
         return signals.received
@@ -1865,7 +1755,6 @@ def run_within(stack, args, console, signals):
 def put_in_place(outputs, signals):
     """Let all outputs take their places, once all are complete.  Raises OSError, Failure."""
     for output in outputs:
-        output.finish()
         output.complete()
     signals.ignore()
     for done, output in enumerate(outputs):
@@ -1894,35 +1783,40 @@ class Stopped(BaseException):
     """SIGINT or SIGTERM has come."""
 
 
-class Signals:
-    """SIGINT and SIGTERM in a `with` block: they raise Stopped.
+SIGNALS = signal.SIGINT, signal.SIGTERM
+
+
+class Signals(contextlib.ExitStack):
+    """SIGINT and SIGTERM in a `with` block: they raise Stopped.  As any ExitStack, it
+    undoes at the end of the block what was put on it; that nothing stops.
 
     Once `patient` is set they do not, and it is for the block to look at `received`.
     """
 
-    def __init__(self):
-        self.received, self.patient, self.handlers = None, False, {}
+    received, patient = None, False
 
     def __enter__(self):
-        for number in signal.SIGINT, signal.SIGTERM:
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with contextlib.suppress(ValueError):       # not the main thread
-                    self.handlers[number] = signal.signal(number, self.stop)
+                    self.callback(signal.signal, number, signal.signal(number, self.stop))
+        return super().__enter__()
 
     def stop(self, number, frame):
-        self.ignore()                       # let the cleaning up finish
+        self.ignore()
         self.received = number
         if not self.patient:
             raise Stopped
 
     def ignore(self):
         """Let nothing more be stopped."""
-        for number in self.handlers:
-            signal.signal(number, signal.SIG_IGN)
+        for number in SIGNALS:
+            if signal.getsignal(number) == self.stop:
+                signal.signal(number, signal.SIG_IGN)
 
     def __exit__(self, *error):
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+        self.ignore()
+        return super().__exit__(*error)
 
     def __str__(self):
         return signal.Signals(self.received).name
@@ -1931,11 +1825,9 @@ class Signals:
 def main(arguments=None):
     """Run the command line; return the exit status."""
     console, signals = Console(), Signals()
-    collecting = gc.isenabled()
     try:
         args = parse(arguments)
         console.quiet = args.quiet
-        gc.disable()        # nothing cyclic is built, and looking for it takes a third more time
         with signals:
             run(args, console, signals)
         return 128 + signals.received if signals.received else 0
@@ -1951,12 +1843,10 @@ def main(arguments=None):
         console.say(f"anomaly_detection: {explained(error)}")
         return getattr(error, "status", 1)
     finally:
-        console.write(console.clear())
-        gc.unfreeze()
-        if collecting:
-            gc.enable()
+        console.write("")
 
 
 if __name__ == "__main__":
+    gc.disable()        # nothing cyclic is built, and looking for it takes a third more time
     # All is written: taking millions of objects apart would only cost time.
     os._exit(main())
