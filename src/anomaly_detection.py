@@ -57,7 +57,7 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest, nsmallest
-from itertools import accumulate, chain, compress, islice
+from itertools import accumulate, chain, compress, islice, takewhile
 from math import isqrt, log10
 from operator import itemgetter, length_hint, mul
 from sys import intern
@@ -370,12 +370,8 @@ class RecentPurchases:
             some = list(histories.values())[::recorded // 4096 + 1]
             sample = sorted(chain.from_iterable(some))
             since = sample[-(len(sample) * self.capacity() // recorded) - 1]
-        held = []
-        for user, purchases in histories.items():
-            for purchase in reversed(purchases):
-                if purchase < since:
-                    break
-                held.append((purchase, user))
+        held = [(purchase, user) for user, purchases in histories.items()
+                for purchase in takewhile(since.__le__, reversed(purchases))]
         held.sort(key=itemgetter(0))
         self.pages = [Page(since, [], [])]      # oldest first
         for start in range(0, len(held), self.page_size):
@@ -617,8 +613,7 @@ def ignore(*arguments):
 
 
 CHUNK = 1 << 16
-BOM = "\ufeff"                # may begin any line: logs that have one may have been joined
-BLANKS = " \t\r\n" + BOM
+BLANKS = " \t\r\n"
 
 # A line in the usual form, spaced as in the challenge or by json.dumps, is taken
 # apart by one regular expression, for all lines of a chunk at once; any other line
@@ -722,15 +717,16 @@ class Log:
 
     def chunks(self, start=0, stop=None, beat=ignore):
         """Yield the bytes of the lines from start to stop: what has arrived at once, unless
-        its line is not complete.  The last line is given the newline that it may lack.
+        its line is not complete.  A byte-order mark at the log's beginning is left out, and
+        its last line given the newline that it may lack.
 
         `beat` is called with all bytes that are read, and with none now and then
         while a pipe is empty; if it then returns True, this is where the log ends.
         """
-        pieces = []
+        mark, pieces = b"" if start else b"\xef\xbb\xbf", []
         if self.is_file:
             self.file.seek(start)
-        while stop is None or start < stop:
+        while stop is None or start < stop or any(pieces):
             if not self.is_file and not self.has_more(beat):
                 return                          # and a line that was begun is not one
             try:
@@ -741,16 +737,17 @@ class Log:
             if data is None:                    # who else reads this pipe was faster
                 continue
             if not data:
-                break
+                if not any(pieces):
+                    return
+                data = b"\n"
             start += len(data)
             beat(data)
             lines, newline, rest = data.rpartition(b"\n")
             if newline:
-                yield b"".join([*pieces, lines, newline])
-                pieces = []
+                whole = b"".join([*pieces, lines, newline])
+                yield whole[len(mark):] if whole.startswith(mark) else whole
+                mark, pieces = b"", []
             pieces.append(rest)
-        if any(pieces):
-            yield b"".join([*pieces, b"\n"])
 
     def has_more(self, beat):
         """Wait until a pipe can be read; return False if the beat ends it before that."""
@@ -769,7 +766,7 @@ class Log:
         optional = degree and tracked
         data, number = b"", 0
         for data in chunks:
-            begin = len(data) - len(data.lstrip(BLANKS.encode()))
+            begin = len(data) - len(data.lstrip(b" \t\r\n"))
             number += data.count(b"\n", 0, begin)
             data = data[begin:]
             if data:
@@ -872,11 +869,11 @@ class Console:
         if not self.quiet:
             self.say(text)
 
-    def write(self, text):
+    def write(self, text, wipe=""):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self.stream.write(self.wipe + text)
             self.stream.flush()
-            self.wipe = ""
+            self.wipe = wipe
 
     def progress(self, data):
         """Count data that was read; show a few times a second how far that is."""
@@ -892,8 +889,7 @@ class Console:
         if self.total and self.bytes:
             share = min(self.bytes / self.total, 1)
             text = f"{share:.0%}, {text}, {seconds / share - seconds:.0f} s left"
-        self.write(text)
-        self.wipe = "\r\x1b[K"
+        self.write(f"\r{text}\x1b[K", "\r\x1b[K")
 
 
 class Findings:
@@ -939,6 +935,10 @@ class Findings:
     def saw(self, place, seen):
         """The output at a place has looked at the detector, in whatever process."""
         self.outputs[place].saw(seen)
+
+    def failed(self, text):
+        """Another process could not go on."""
+        raise Failure(text)
 
 
 STDOUT = "-", "/dev/stdout"
@@ -1040,7 +1040,7 @@ class Output:
 
 def with_fields(line, flag, more=""):
     """Return a flagged line as it was, with mean and sd, and more, before its last brace."""
-    return (f'{line.lstrip(BOM).rstrip(BLANKS)[:-1]}, "mean": "{dollars(flag.mean)}", '
+    return (f'{line.rstrip(BLANKS)[:-1]}, "mean": "{dollars(flag.mean)}", '
             f'"sd": "{dollars(flag.sd)}"{more}}}\n')
 
 
@@ -1131,9 +1131,9 @@ h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; color: v
 svg { box-sizing: border-box; width: 100%; height: 264px; padding: 36px 36px 28px 64px;
   overflow: visible; font-size: 12px; text-anchor: middle; fill: var(--faint) }
 svg svg { padding: 0; height: 100% } svg[role]:not(:has(line)) { display: none }
-rect { fill: transparent } .y { text-anchor: end }
-path { stroke: var(--data); stroke-width: 1.5px; vector-effect: non-scaling-stroke }
-path, rect:hover { fill: var(--data); fill-opacity: .12 }
+.y { text-anchor: end }
+path { stroke: var(--data); stroke-width: 1.5px; vector-effect: non-scaling-stroke;
+  fill: var(--data); fill-opacity: .12 }
 circle { fill: var(--flag); fill-opacity: .5; stroke: var(--flag) }
 line { stroke: var(--faint); stroke-opacity: .6 } .x line, .y line { stroke-opacity: .2 }
 .tables { display: flex; flex-wrap: wrap; gap: 0 64px } .tables div { overflow-x: auto }
@@ -1154,21 +1154,19 @@ _WIDTHS = {19: "seconds", 16: "minutes", 13: "hours", 10: "days", 7: "months", 4
 
 
 def gather(tallies, more):
-    """Add (key, tally) pairs, in the order of the log, to a dict of tallies; return it.
+    """Add (key, tally) pairs to a dict of tallies; return it.
 
-    A tally is [number, total, sum of squares, largest, first timestamp] of some
-    purchases.  The keys stay in the order in which their firsts stand in the log.
+    A tally is (number, total, sum of squares, largest, first timestamp) of some purchases.
+    If the pairs are in the order of the log, the keys are in that of their first ones in it.
     """
     for key, (number, total, squares, largest, first) in more:
-        tally = tallies.setdefault(key, [0, 0, 0, largest, first])
-        tally[0] += number
-        tally[1] += total
-        tally[2] += squares
-        if largest > tally[3]:
-            tally[3] = largest
-        if first < tally[4]:
-            tally[4] = first
-            tallies[key] = tallies.pop(key)
+        if key in tallies:
+            old = tallies[key]
+            if first < old[4]:
+                del tallies[key]
+            number, total, squares = number + old[0], total + old[1], squares + old[2]
+            largest, first = max(largest, old[3]), min(first, old[4])
+        tallies[key] = number, total, squares, largest, first
     return tallies
 
 
@@ -1244,18 +1242,15 @@ class Period:
 
     def ticks(self):
         """Return up to nine (position, label); when 30 days apart, at months or years."""
-        begin, end = self.times.start, min(self.times.stop, self.seconds("9999-12-31 23:59:59"))
-        step = next(size for size in _INTERVALS if end - begin <= 8 * size)
-        times = range(begin // step * step, end, step)
+        step = next(size for size in _INTERVALS if len(self.times) * self.times.step <= 8 * size)
+        times = range(-(-self.times.start // step) * step, self.times[-1] + 1, step)
+        part = slice(10) if step >= _DAY else slice(5, 16) if step >= 60 else slice(11, 19)
         if step >= 30 * _DAY:
-            months = -(-step * 12 // _YEAR)
-            first, last = (12 * int(self.timestamp(time)[:4]) for time in (begin, end))
-            times = [self.seconds("%04d-%02d" % (month // 12, month % 12 + 1))
-                     for month in range(-(-first // months) * months, last + 12, months)]
-        part = (slice(4) if step >= _YEAR else slice(7) if step >= 30 * _DAY else
-                slice(10) if step >= _DAY else slice(5, 16) if step >= 60 else slice(11, 19))
+            part = slice(4 if step >= _YEAR else 7)
+            labels = sorted({self.timestamp(time)[part] for time in self.times})
+            times = map(self.seconds, labels[::-(-len(labels) // 8)])
         return [(self.across(time), self.timestamp(time)[part])
-                for time in times if begin <= time < end]
+                for time in times if time >= self.times.start]
 
 
 class Report(Output):
@@ -1300,8 +1295,8 @@ class Report(Output):
         """Show how a live stream goes on, at most every two seconds."""
         lines = self.run.stream.lines
         if self.run.live and not self.direct and lines != self.shown and time.monotonic() > self.due:
-            self.show(refresh=True)
             self.shown, self.due = lines, time.monotonic() + 2
+            self.show(refresh=True)
 
     def show(self, refresh=False):
         """Let the page so far take the place of the one before."""
@@ -1387,16 +1382,12 @@ Logs: {legible(batch.name)}, {legible(stream.name)}.
         line = "".join(f"V{-number}H{i}" for i, number in enumerate(numbers, 1))
         marks = [(words, f'<svg viewBox="0 {-top} {len(times)} {top}" preserveAspectRatio="none">'
                          f'<path d="M0 0{line}V0"/></svg>')]
-        for time, number in zip(times, numbers):
-            what = f"{period.timestamp(time)}, {unit}: purchases {number:,}"
-            x, width = period.across(time), 100 / len(times)
-            shapes = f'<rect x="{x:.2f}%" width="{width:.2f}%" height="100%"/>'
-            if time in flagged:
-                pins, _, _, largest, _ = flagged[time]
-                what += f", flagged {pins:,}, the largest {money(largest)}"
-                radius = 2 + 3.5 * log10(1 + pins)
-                shapes += f'<circle cx="{x + width / 2:.2f}%" cy="-16" r="{radius:.1f}"/>'
-            marks.append((what, shapes))
+        for time, (number, _, _, largest, _) in sorted(flagged.items()):
+            marks.append((
+                f"{period.timestamp(time)}, {unit}: purchases {purchases[time][0]:,}, "
+                f"flagged {number:,}, the largest {money(largest)}",
+                f'<circle cx="{period.across(time + size / 2):.2f}%" cy="-16" '
+                f'r="{2 + 3.5 * log10(1 + number):.1f}"/>'))
         return chart("over-time", "Purchases over time", words, period.ticks(), [
             (100 - 100 * n / top, f"{n:,}") for n in range(0, top + 1, step)], marks)
 
@@ -1476,10 +1467,10 @@ def number_of_jobs(jobs, size, state):
 class Kept:
     """Calls of tell(method, ...), kept in a file to be made by another process, or later."""
 
-    def __init__(self):
+    def __init__(self, stack):
         import pickle
         import tempfile
-        self.file, self.pickle = tempfile.TemporaryFile(), pickle
+        self.file, self.pickle = stack.enter_context(tempfile.TemporaryFile()), pickle
 
     def tell(self, *call):
         self.pickle.dump(call, self.file, self.pickle.HIGHEST_PROTOCOL)
@@ -1502,15 +1493,25 @@ def work(parent, task, kept):
         signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        task(kept.tell, beat)
+        try:
+            task(kept.tell, beat)
+        except (Failure, OSError, MemoryError, ImportError) as error:
+            kept.tell("failed", explained(error))
         kept.file.flush()
         os._exit(0)
     finally:
         os._exit(1)     # without what a process does at its end, or says of an error
 
 
-def judge_stream(log, shard, jobs, run, beat):
-    """Judge the stream log, or a shard of it, in `jobs` processes.
+def end(worker):
+    """End a process, if it has not ended."""
+    worker.kill()
+    worker.join()
+
+
+def judge_stream(log, cuts, run, beat, stack):
+    """Judge the parts of the stream log that lie between its cuts, each in a process;
+    what ends the processes goes on the ExitStack.
 
     Each process applies all events before its part but judges only its part, so
     the parts joined in order are what one process would have written.  The last
@@ -1526,37 +1527,31 @@ def judge_stream(log, shard, jobs, run, beat):
             replay(own.chunks(cuts[0], part[0], beat), detector, detector.record, ignore)
             judge_part(own.chunks(*part, beat), run, tell)
 
-    detector, cuts = run.detector, log.cuts(jobs, shard)
+    detector, parts = run.detector, list(zip(cuts, cuts[1:]))
     replay(log.chunks(0, cuts[0], beat), detector, detector.record, passed)
-    if jobs == 1:
+    if len(parts) == 1:
         return judge_part(log.chunks(*cuts, beat), run, run.stream.tell)
     import multiprocessing
     fork = multiprocessing.get_context("fork").Process
-    parts = [(partial(judge, part), Kept()) for part in zip(cuts, cuts[1:])]
     detector.history.of_everybody()     # or every process would do this again
+    kept = [Kept(stack) for part in parts]
+    # No signal may come between the start of a process and its being noted.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
     workers = []
-    try:
-        # No signal may come between the start of a process and its being noted.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            for part in parts[:-1]:
-                workers.append(fork(target=work, args=(os.getpid(), *part), daemon=True))
-                workers[-1].start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        task, kept = parts[-1]
-        task(kept.tell, beat)
-        for worker in workers:
-            worker.join()
-            if worker.exitcode:
-                raise Failure("a worker process died, maybe for lack of memory or disk space; "
-                              "no output file is changed")
-        for task, kept in parts:
-            kept.again(run.stream.tell)
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.join()
+    for part, calls in zip(parts[:-1], kept):
+        workers.append(fork(target=work, args=(os.getpid(), partial(judge, part), calls)))
+        workers[-1].start()
+        stack.callback(end, workers[-1])
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    judge(parts[-1], kept[-1].tell, beat)
+    for worker in workers:
+        worker.join()
+        if worker.exitcode:
+            raise Failure("a worker process died, maybe for lack of memory or disk space; "
+                          "no output file is changed")
+    for calls in kept:
+        calls.again(run.stream.tell)
 
 
 def judge_part(chunks, run, tell):
@@ -1746,7 +1741,7 @@ def run(args, console, signals):
     replay(chunks, detector, detector.record, this.batch.tell)
     times.append(time.perf_counter())
     signals.patient = bool(args.snapshot) and this.live
-    judge_stream(stream, args.shard, jobs, this, beat)
+    judge_stream(stream, stream.cuts(jobs, args.shard), this, beat, signals)
     times.append(time.perf_counter())
     put_in_place(this.stream.outputs, signals)
     say_what_was_done(this, times, args, console, signals)

@@ -40,6 +40,14 @@ def runs(pid):
         return False
 
 
+def counted(function, calls):
+    """A function that also appends its arguments to calls."""
+    def call(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+    return call
+
+
 class SameTest(MainTest):
     """A test that holds runs against each other."""
 
@@ -164,13 +172,7 @@ class Jobs(SameTest):
         self.generated_logs("young", 0.005)
         one = self.result("--jobs", "1")
         workers = []
-
-        class CountedWorker(anomaly_detection.Worker):
-            def __init__(self, *arguments):
-                workers.append(self)
-                super().__init__(*arguments)
-
-        with patch.object(anomaly_detection, "Worker", CountedWorker), \
+        with patch.object(anomaly_detection, "end", counted(anomaly_detection.end, workers)), \
                 patch("os.sched_getaffinity", lambda pid: range(3), create=True):
             self.assertEqual(self.result(), one)
             self.assertEqual(len(workers), 0)
@@ -351,8 +353,9 @@ class Failures(MainTest):
         except ChildProcessError:
             return False
 
-    def assert_stopped(self, number, forked):
-        """A signal stops a run in this process, and nothing is left of it.
+    def assert_stopped(self, number, forked, status=None):
+        """A signal stops a run in this process (unless it ends by itself, with a status),
+        and nothing is left of it.
 
         forked(pids) is called after each fork, with the process ids so far; return them.
         """
@@ -371,7 +374,7 @@ class Failures(MainTest):
         before, old = self.snapshot(), signal.signal(number, missed)
         try:
             with patch("os.fork", watched_fork):
-                said = self.main(*self.files, "--jobs", "4", status=128 + number)
+                said = self.main(*self.files, "--jobs", "4", status=status or 128 + number)
         finally:
             signal.signal(number, old)
             lost = list(map(self.clean_up, pids))
@@ -393,20 +396,20 @@ class Failures(MainTest):
                     self.assertGreaterEqual(len(self.assert_stopped(number, stop)), nth)
 
     def test_stopped_while_workers_end(self):
-        """After another failure, and before all of them have been ended."""
+        """After another failure, and before all of them have been ended: it is too late to stop."""
         def fail(*arguments):
             raise anomaly_detection.Failure("some failure")
 
         for number in signal.SIGINT, signal.SIGTERM:
-            signals, end = [number], anomaly_detection.Worker.end
+            signals, end = [number], anomaly_detection.end
 
             def ending(worker):
                 if signals:
                     os.kill(os.getpid(), signals.pop())
                 end(worker)
 
-            with self.subTest(signal=number), patch.multiple(anomaly_detection.Worker, join=fail, end=ending):
-                pids = self.assert_stopped(number, lambda pids: os.kill(pids[-1], signal.SIGSTOP))
+            with self.subTest(signal=number), patch.multiple(anomaly_detection, judge_part=fail, end=ending):
+                pids = self.assert_stopped(number, lambda pids: os.kill(pids[-1], signal.SIGSTOP), status=1)
                 self.assertEqual(len(pids), 3)
 
     def children(self, process):

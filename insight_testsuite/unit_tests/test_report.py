@@ -357,6 +357,7 @@ class PageTest(MainTest):
         radii = {}
         for (title, group), (at, flagged) in zip(pins, expected):
             for said in (stamp(datetime.min + timedelta(seconds=starts[at])),
+                         "purchases %s," % format(counts[at], ","),
                          "flagged %s," % format(len(flagged), ","), exact(max(p.amount for p in flagged))):
                 self.assertIn(said, title, how)
             circle, = group.iter("circle")
@@ -368,21 +369,19 @@ class PageTest(MainTest):
 
     def assert_long_line_and_pins(self, page, judged, how):
         """Of intervals longer than a week: they are at most 240 and not a few, and hold what there is.
-        Return how long they are, of which the titles of neighbours tell."""
+        Return how long they are, which the words tell."""
         counts, flagged = page.counts(), [p for p in judged if p.verdict]
         self.assertTrue(60 <= len(counts) <= 240, (how, len(counts)))
         self.assertEqual(sum(counts), len(judged), how)
-        starts = [datetime.fromisoformat(title.text[:19]) for title in page.svg("over-time").iter("title")
-                  if re.match(r"\d{4}-", title.text)]
-        sizes = {(later - sooner) // timedelta(seconds=1) for sooner, later in zip(starts, starts[1:])}
-        self.assertEqual((len(starts), len(sizes)), (len(counts), 1), how)
-        size, = sizes
+        days, = re.findall(r"per (\d+) d\.", page.svg("over-time").find("desc").text)
+        size = int(days) * DAY
         self.assertGreater(size, 7 * DAY)
-        for start, number in zip(starts, counts):
-            self.assertEqual(number, sum(0 <= seconds(p.when) - seconds(start) < size for p in judged), how)
+        first = min(seconds(p.when) for p in judged) // size
+        belongs = [seconds(p.when) // size - first for p in judged]
+        self.assertEqual(counts, [belongs.count(at) for at in range(len(counts))], how)
         pins = [title[:19] for title, group in page.marks("over-time")]
-        self.assertEqual(pins, [stamp(start) for start in starts if any(
-            0 <= seconds(p.when) - seconds(start) < size for p in flagged)], how)
+        self.assertEqual(pins, [stamp(datetime.min + timedelta(seconds=(first + at) * size)) for at in
+                                sorted({seconds(p.when) // size - first for p in flagged})], how)
         return size
 
     def assert_dots_and_whiskers(self, page, flagged, starts, size, how):
