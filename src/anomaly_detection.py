@@ -59,7 +59,7 @@ from functools import partial
 from heapq import merge, nlargest, nsmallest
 from itertools import accumulate, chain, compress, islice, takewhile
 from math import isqrt, log10
-from operator import itemgetter, length_hint, mul
+from operator import itemgetter, mul
 from sys import intern
 from types import SimpleNamespace
 
@@ -346,7 +346,8 @@ class PurchaseHistory:
     def of_everybody(self):
         """Return the RecentPurchases, which `record` keeps up to date from now on."""
         if self.recent is None:
-            self.recent = RecentPurchases(self.of, self.recorded)
+            *_, since = (), *self.last(self.of, RecentPurchases.capacity)
+            self.recent = RecentPurchases(self.of, since)
         return self.recent
 
 
@@ -360,16 +361,10 @@ class RecentPurchases:
     some thousand purchases after the other, which suits narrow ones.
     """
 
-    page_size, page_limit = 2048, 8
+    page_size, capacity = 2048, 2048 * 8        # purchases; pages hold up to twice their size
 
-    def __init__(self, histories, recorded):
-        """Take in the last ones of all purchases, {user: purchases}, `recorded` in number."""
-        since = ()
-        if recorded > self.capacity():
-            # Any `since` would do; that of a sample holds about what is wanted.
-            some = list(histories.values())[::recorded // 4096 + 1]
-            sample = sorted(chain.from_iterable(some))
-            since = sample[-(len(sample) * self.capacity() // recorded) - 1]
+    def __init__(self, histories, since):
+        """Take in all purchases of {user: purchases} that are not before `since`."""
         held = [(purchase, user) for user, purchases in histories.items()
                 for purchase in takewhile(since.__le__, reversed(purchases))]
         held.sort(key=itemgetter(0))
@@ -377,10 +372,6 @@ class RecentPurchases:
         for start in range(0, len(held), self.page_size):
             line, buyers = map(list, zip(*held[start:start + self.page_size]))
             self.pages.append(Page(line[0], line, buyers))
-
-    def capacity(self):
-        """Return about how many purchases the pages hold at the most."""
-        return self.page_size * self.page_limit
 
     def add(self, purchase, user):
         """Take in a purchase, on the page where it belongs.
@@ -394,7 +385,7 @@ class RecentPurchases:
                 page.add(purchase, intern(user))
                 if len(page.line) > 2 * self.page_size:
                     self.pages[place:place + 1] = page.halves()
-                    del self.pages[:-self.page_limit]
+                    del self.pages[:-(self.capacity // self.page_size)]
                 break
 
     def walk(self, belongs):
@@ -583,7 +574,7 @@ class Detector:
             network = reach.network()
         elif self.walk_width * size ** 2 > wanted:
             yield recent.walk(network.__contains__)
-        elif size * history.recorded > wanted and 4 * size * recent.capacity() > wanted:
+        elif size * history.recorded > wanted and 4 * size * recent.capacity > wanted:
             yield recent.look_up(network, self.tracked)
         yield history.last(network, self.tracked)
 
@@ -616,22 +607,16 @@ CHUNK = 1 << 16
 BLANKS = " \t\r\n"
 
 # A line in the usual form, spaced as in the challenge or by json.dumps, is taken
-# apart by one regular expression, for all lines of a chunk at once; any other line
-# comes whole, in the last group, for `read_event`.  What this accepts, JSON and
-# `read_event` accept, and read alike.  Bytes that are not UTF-8 are surrogates here.
+# apart by one regular expression, for all lines of a chunk at once, into (timestamp,
+# user, amount, verb, id1, id2, other): a purchase fills the first three, a befriend
+# or unfriend the next three, any other line only the last, for `read_event`.  What
+# this accepts, JSON and `read_event` accept, and read alike.  Bytes that are not
+# UTF-8 are surrogates here.
 _TEXT = r'"([^"\\\x00-\x1f\ud800-\udfff]{1,80})"'
 _LINE = re.compile(
     rf'\{{"event_type": ?"(?:purchase", "timestamp": ?{_TEXT}, "id": {_TEXT}, "amount": {_TEXT}|'
     rf'(befriend|unfriend)", "timestamp": ?{_TEXT.replace("(", "(?:")}, '
     rf'"id1": {_TEXT}, "id2": {_TEXT})\}}\r?\n|(.*)\n')
-
-
-def split_events(text):
-    """Return a tuple (timestamp, user, amount, verb, id1, id2, other) for each line:
-    a purchase fills the first three, a befriend or unfriend the next three, a line
-    that needs a closer look only the last.
-    """
-    return _LINE.findall(text)
 
 
 def _no_constant(name):
@@ -661,7 +646,7 @@ def read_object(line):
 
 
 def read_event(line):
-    """Return (timestamp, user, amount, verb, id1, id2) of a line, as `split_events`.
+    """Return (timestamp, user, amount, verb, id1, id2) of a line, as _LINE does.
 
     Raises ValueError for a line that is not a well-formed event.
     """
@@ -815,37 +800,31 @@ def replay(chunks, detector, purchase, tell):
     """
     befriend, unfriend, history = detector.befriend, detector.unfriend, detector.history
     for data in chunks:
-        recorded = history.recorded
         text = data.decode(errors="surrogateescape")
-        rows = split_events(text)
+        rows, recorded = _LINE.findall(text), history.recorded
         lines, events = None, len(rows)
-        rest = iter(rows)
-        for timestamp, user, amount, verb, id1, id2, other in rest:
+        for place, (timestamp, user, amount, verb, id1, id2, other) in enumerate(rows):
+            flag = reason = None
             try:
                 if other.strip(BLANKS):
                     timestamp, user, amount, verb, id1, id2 = read_event(other)
                 if user:
                     flag = purchase(user, timestamp, amount)
-                    if flag is None:
-                        continue
                 elif verb == "befriend":
                     befriend(id1, id2)
-                    continue
                 elif verb:
                     unfriend(id1, id2)
-                    continue
                 else:
                     events -= 1             # a blank line
-                    continue
             except ValueError as error:
                 events -= 1
-                flag, reason = None, error
-            lines = lines or text.split("\n")
-            place = len(rows) - length_hint(rest) - 1
-            if flag is None:
-                tell("skipped", place, lines[place], str(reason))
-            else:
-                tell("flagged", lines[place], flag)
+                reason = str(error)
+            if flag or reason:
+                lines = lines or text.split("\n")
+                if flag:
+                    tell("flagged", lines[place], flag)
+                else:
+                    tell("skipped", place, lines[place], reason)
         tell("read", len(rows), events, history.recorded - recorded)
 
 
@@ -1577,10 +1556,12 @@ Run = namedtuple("Run", "detector batch stream live")
 Run.__doc__ = """What an output may ask about its run: the Detector, the Findings of both
 logs, and whether the stream comes from standard input."""
 
-FILES = {"batch": "log_input/batch_log.json", "stream": "log_input/stream_log.json",
-         "output": "log_output/flagged_purchases.json"}     # from the project's folder
-NAMES = (*FILES, "degree", "tracked", "strict", "jobs", "shard", "quiet",
-         *(kind.name for kind in OUTPUTS))
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+FILES = {"batch": os.path.join(ROOT, "log_input", "batch_log.json"),
+         "stream": os.path.join(ROOT, "log_input", "stream_log.json"),
+         "output": os.path.join(ROOT, "log_output", "flagged_purchases.json")}
+DEFAULTS = {**dict.fromkeys(kind.name for kind in OUTPUTS), **FILES, "degree": None,
+            "tracked": None, "strict": False, "jobs": None, "shard": (1, 1), "quiet": False}
 EPILOG = """\
 BATCH, STREAM and OUTPUT are by default the project's own log_input/batch_log.json,
 log_input/stream_log.json and log_output/flagged_purchases.json.
@@ -1633,8 +1614,10 @@ def parser():
                     "social network.", epilog=EPILOG, allow_abbrev=False,
         # With a width of its own it need not look for that of the terminal.
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=88))
+    parser.set_defaults(**DEFAULTS)
     add = parser.add_argument
-    add("files", nargs="*", metavar="BATCH STREAM OUTPUT", help=argparse.SUPPRESS)
+    for name in FILES:
+        add(name, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--batch-log", dest="batch", metavar="FILE", help="the log that builds the state")
     add("--stream-log", dest="stream", metavar="FILE",
         help='the log whose purchases are judged ("-": standard input)')
@@ -1657,24 +1640,14 @@ def parser():
 def parse(arguments):
     """Return the parsed command line.  Raises Failure."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if any(argument.startswith("-") and argument != "-" for argument in arguments):
+    if len(arguments) > len(FILES) or any(
+            argument.startswith("-") and argument != "-" for argument in arguments):
         args = parser().parse_intermixed_args(arguments)
     else:                               # a fifth of a short run's time less
-        args = SimpleNamespace(**dict.fromkeys(NAMES), files=arguments)
-    if len(args.files) > len(FILES):
-        wrong_usage(f"too many files: {' '.join(map(shown, args.files))}")
-    for name, path in zip(FILES, args.files):
-        if getattr(args, name) is not None:
-            wrong_usage(f"the {name} file is given twice")
-        setattr(args, name, path)
-    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    for name, default in FILES.items():
-        if getattr(args, name) is None:
-            setattr(args, name, os.path.join(root, *default.split("/")))
-    for name in (*FILES, *(kind.name for kind in OUTPUTS)):
-        if getattr(args, name) == "":
+        args = SimpleNamespace(**{**DEFAULTS, **dict(zip(FILES, arguments))})
+    for name, value in vars(args).items():
+        if value == "":
             wrong_usage(f"the name of the {name} file is empty")
-    args.shard = args.shard or (1, 1)
     if args.batch == "-":
         wrong_usage('BATCH cannot be "-", only STREAM can')
     for kind, path in wanted(args):
@@ -1708,7 +1681,7 @@ def check_files(args, logs):
 
 
 def run(args, console, signals):
-    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, Stopped."""
+    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, KeyboardInterrupt."""
     batch, stream = Log(args.batch), Log(args.stream)
     for log in batch, stream:
         signals.enter_context(log.file)
@@ -1770,19 +1743,15 @@ def say_what_was_done(this, times, args, console, signals):
         f"{stream['purchases']} judged, {stream['flagged']} flagged, "
         f"{times[1] - times[0]:.2f} s batch + {times[2] - times[1]:.2f} s stream; {args.output}")
     if signals.received:
-        console.say(f"anomaly_detection: stopped by {signals} after line {this.stream.lines} of "
+        console.say(f"anomaly_detection: stopped by {signals.received.name} after line {this.stream.lines} of "
                     f"{this.stream.name}; everything is written")
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM has come."""
 
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Signals(contextlib.ExitStack):
-    """SIGINT and SIGTERM in a `with` block: they raise Stopped.  As any ExitStack, it
+    """SIGINT and SIGTERM in a `with` block: they raise KeyboardInterrupt.  As any ExitStack, it
     undoes at the end of the block what was put on it; that nothing stops.
 
     Once `patient` is set they do not, and it is for the block to look at `received`.
@@ -1799,9 +1768,9 @@ class Signals(contextlib.ExitStack):
 
     def stop(self, number, frame):
         self.ignore()
-        self.received = number
+        self.received = signal.Signals(number)
         if not self.patient:
-            raise Stopped
+            raise KeyboardInterrupt
 
     def ignore(self):
         """Let nothing more be stopped."""
@@ -1813,24 +1782,18 @@ class Signals(contextlib.ExitStack):
         self.ignore()
         return super().__exit__(*error)
 
-    def __str__(self):
-        return signal.Signals(self.received).name
-
-
 def main(arguments=None):
     """Run the command line; return the exit status."""
     console, signals = Console(), Signals()
     try:
-        args = parse(arguments)
-        console.quiet = args.quiet
         with signals:
+            args = parse(arguments)
+            console.quiet = args.quiet
             run(args, console, signals)
         return 128 + signals.received if signals.received else 0
-    except Stopped:
-        console.say(f"anomaly_detection: stopped by {signals}; nothing is written")
-        return 128 + signals.received
     except KeyboardInterrupt:
-        return 130
+        console.say(f"anomaly_detection: stopped by {signals.received.name}; nothing is written")
+        return 128 + signals.received
     except (Failure, OSError, MemoryError, ImportError) as error:
         if isinstance(error, BrokenPipeError) and all(
                 is_direct(path) for kind, path in wanted(args)):

@@ -187,7 +187,7 @@ def well_formed(page):
 KNOBS = {       # every short-cut's threshold, and values that make small logs cross it
     ("PurchaseHistory", "gather_limit"): (0, 1, 4),
     ("RecentPurchases", "page_size"): (1, 2, 3, 7, 2048),
-    ("RecentPurchases", "page_limit"): (4, 5, 8),
+    ("RecentPurchases", "capacity"): (5, 8, 30, 2048 * 8),
     ("Detector", "ball_effort"): (0, 1, 3, 200),
     ("Detector", "walk_width"): (0, 1, 6, 10 ** 6),
     (None, "CHUNK"): (1, 20, 300, 1 << 16),

@@ -52,8 +52,13 @@ class Files(FolderTest):
         self.assertEqual(self.read("log_output/flagged_purchases.json"), FLAGGED)
 
     def test_given_twice(self):
-        for name, path in ("--batch-log", self.batch), ("--stream-log", self.stream), ("--output", self.output):
-            self.assert_fails(2, *self.files, name, path)
+        """A file's place among the three counts for more than its name."""
+        for name in "--batch-log", "--stream-log", "--output":
+            for arguments in (name, self.path("other"), *self.files), (*self.files, name, self.path("other")):
+                self.write("output", "")
+                self.do(*arguments)
+                self.assertEqual(self.read("output"), FLAGGED)
+                self.assertFalse(os.path.exists(self.path("other")))
 
     def test_cannot_be_opened(self):
         missing, folder = self.path("missing"), self.path("folder")

@@ -16,7 +16,7 @@ NOON = "2017-06-13 12:00:%02d"
 @contextmanager
 def small_pages(page_size, page_limit):
     """RecentPurchases with pages that a short test fills."""
-    with patch.multiple(RecentPurchases, page_size=page_size, page_limit=page_limit):
+    with patch.multiple(RecentPurchases, page_size=page_size, capacity=page_size * page_limit):
         yield
 
 

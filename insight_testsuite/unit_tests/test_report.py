@@ -786,7 +786,7 @@ class Bounded(PageTest):
         alone = peak()
         with patch.object(anomaly_detection.Report, "limit", 300):
             self.assertLess(peak("--report", self.path("page")) - alone, 400000)
-        self.assertGreater(peak("--report", self.path("page")) - alone, 1000000)
+        self.assertGreater(peak("--report", self.path("page")) - alone, 900000)
 
 
 class SelfContained(PageTest):

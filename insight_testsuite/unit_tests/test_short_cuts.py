@@ -18,7 +18,7 @@ import reference
 from anomaly_detection import Detector, Page, PurchaseHistory, Reach, RecentPurchases
 
 NEVER = 10 ** 30
-SMALL_PAGES = {"page_size": 2, "page_limit": 3}
+SMALL_PAGES = {"page_size": 2, "capacity": 2 * 3}
 
 # The kinds of logs that some short-cut might be wrong about.
 SHAPES = [random_logs.hubs, random_logs.ring, random_logs.components, random_logs.path, random_logs.anyone]
@@ -136,7 +136,7 @@ class ShortCuts(support.FolderTest):
         """Breadth-first search and merge of every history, with all short-cuts off."""
         counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": 0},
-            PurchaseHistory: {"gather_limit": 0, "of_everybody": lambda self: RecentPurchases({}, 0)}})
+            PurchaseHistory: {"gather_limit": 0, "of_everybody": lambda self: RecentPurchases({}, ())}})
         self.assert_taken(counts, "last.called", "merge.called", "flagged")
         self.assertFalse(counts["walk.found"] + counts["look_up.found"] + counts["Reach.True"], counts)
 
@@ -162,7 +162,7 @@ class ShortCuts(support.FolderTest):
         """Narrow networks: page by page of the recent purchases, with late ones that split pages."""
         counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": 0},
-            RecentPurchases: {"page_size": 4, "page_limit": 5, "capacity": lambda self: NEVER}})
+            RecentPurchases: {"page_size": 4, "capacity": NEVER}})
         self.assert_taken(counts, "look_up.called", "look_up.found", "late", "split.called", "flagged")
         self.assertGreater(counts["late splits"], 20, "late purchases split no pages: %s" % counts)
 
