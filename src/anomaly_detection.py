@@ -946,7 +946,6 @@ class Output:
 
     name = help = look = None
     skipped = flagged = beat = staticmethod(ignore)
-    refused = staticmethod(ignore)      # (args): why it does not go with them, or None
 
     def __init__(self, path, run):
         self.path, self.run = path, run
@@ -1070,10 +1069,10 @@ class Snapshot(Output):
 
     name, help = "snapshot", "write a batch log that stands for all that was read"
 
-    @staticmethod
-    def refused(args):
-        if args.shard[0] != args.shard[1]:
-            return "--snapshot needs the last --shard: only that reads all of STREAM"
+    def open(self):
+        if not self.run.to_the_end:
+            raise Failure("--snapshot needs the last --shard: only that reads all of STREAM", 2)
+        super().open()
 
     def complete(self):
         detector, ids, amounts = self.run.detector, Memo(as_json, sys.maxsize), Memo(dollars)
@@ -1552,9 +1551,9 @@ def judge_part(chunks, run, tell):
 
 # -------------------------------------------------------------- command line
 
-Run = namedtuple("Run", "detector batch stream live")
+Run = namedtuple("Run", "detector batch stream live to_the_end")
 Run.__doc__ = """What an output may ask about its run: the Detector, the Findings of both
-logs, and whether the stream comes from standard input."""
+logs, whether the stream comes from standard input, and whether all of it is read."""
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FILES = {"batch": os.path.join(ROOT, "log_input", "batch_log.json"),
@@ -1587,18 +1586,13 @@ def shard(text):
     return k, n
 
 
-def wrong_usage(message):
-    """Raise Failure for a command line that cannot be understood."""
-    raise Failure(f"{message} (--help tells the usage)", 2)
-
-
 def parser():
     """Return the ArgumentParser; its errors are one line, a Failure."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
         def error(self, message):
-            wrong_usage(message)
+            raise Failure(f"{message} (--help tells the usage)", 2)
 
     def checked(function, *arguments):
         def parse(text):
@@ -1638,7 +1632,9 @@ def parser():
 
 
 def parse(arguments):
-    """Return the parsed command line.  Raises Failure."""
+    """Return the parsed command line; its `outputs` are those that it asks for, as
+    (class, path).  Raises Failure.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) > len(FILES) or any(
             argument.startswith("-") and argument != "-" for argument in arguments):
@@ -1647,25 +1643,18 @@ def parse(arguments):
         args = SimpleNamespace(**{**DEFAULTS, **dict(zip(FILES, arguments))})
     for name, value in vars(args).items():
         if value == "":
-            wrong_usage(f"the name of the {name} file is empty")
+            parser().error(f"the name of the {name} file is empty")
     if args.batch == "-":
-        wrong_usage('BATCH cannot be "-", only STREAM can')
-    for kind, path in wanted(args):
-        if kind.refused(args):
-            wrong_usage(kind.refused(args))
+        parser().error('BATCH cannot be "-", only STREAM can')
+    args.outputs = [(kind, vars(args)[kind.name]) for kind in OUTPUTS if vars(args)[kind.name]]
     return args
-
-
-def wanted(args):
-    """Return (class, path) of every output that the command line asks for."""
-    return [(kind, getattr(args, kind.name)) for kind in OUTPUTS if getattr(args, kind.name)]
 
 
 def check_files(args, logs):
     """Raise Failure if a file to write is a folder, or also another file of the run."""
     taken = [(status.st_dev, status.st_ino)
              for status in (os.fstat(log.file.fileno()) for log in logs)]
-    for kind, path in wanted(args):
+    for kind, path in args.outputs:
         try:
             status = os.fstat(1) if path in STDOUT else os.stat(path)
             if stat.S_ISDIR(status.st_mode):
@@ -1695,8 +1684,8 @@ def run(args, console, signals):
         batch.chunks(beat=console.progress), args.degree, args.tracked)
     detector = Detector(degree, tracked)
     this = Run(detector, Findings(batch, console, args.strict, lines),
-               Findings(stream, console, args.strict), args.stream == "-")
-    for kind, path in wanted(args):
+               Findings(stream, console, args.strict), args.stream == "-", k == shards)
+    for kind, path in args.outputs:
         output = kind(path, this)
         signals.callback(output.discard)
         output.open()
@@ -1796,7 +1785,7 @@ def main(arguments=None):
         return 128 + signals.received
     except (Failure, OSError, MemoryError, ImportError) as error:
         if isinstance(error, BrokenPipeError) and all(
-                is_direct(path) for kind, path in wanted(args)):
+                is_direct(path) for kind, path in args.outputs):
             return 0        # who reads it has enough
         console.say(f"anomaly_detection: {explained(error)}")
         return getattr(error, "status", 1)

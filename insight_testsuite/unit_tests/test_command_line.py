@@ -55,7 +55,7 @@ class Files(FolderTest):
         """A file's place among the three counts for more than its name."""
         for name in "--batch-log", "--stream-log", "--output":
             for arguments in (name, self.path("other"), *self.files), (*self.files, name, self.path("other")):
-                self.write("output", "")
+                self.write("output", b"")
                 self.do(*arguments)
                 self.assertEqual(self.read("output"), FLAGGED)
                 self.assertFalse(os.path.exists(self.path("other")))
