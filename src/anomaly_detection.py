@@ -1481,12 +1481,6 @@ def work(parent, task, kept):
         os._exit(1)     # without what a process does at its end, or says of an error
 
 
-def end(worker):
-    """End a process, if it has not ended."""
-    worker.kill()
-    worker.join()
-
-
 def judge_stream(log, cuts, run, beat, stack):
     """Judge the parts of the stream log that lie between its cuts, each in a process;
     what ends the processes goes on the ExitStack.
@@ -1520,7 +1514,8 @@ def judge_stream(log, cuts, run, beat, stack):
     for part, calls in zip(parts[:-1], kept):
         workers.append(fork(target=work, args=(os.getpid(), partial(judge, part), calls)))
         workers[-1].start()
-        stack.callback(end, workers[-1])
+        stack.callback(workers[-1].join)
+        stack.callback(workers[-1].kill)        # the last one put there comes first
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     judge(parts[-1], kept[-1].tell, beat)
     for worker in workers:
@@ -1670,7 +1665,9 @@ def check_files(args, logs):
 
 
 def run(args, console, signals):
-    """Do what the command line asks for.  Raises Failure, OSError, MemoryError, KeyboardInterrupt."""
+    """Do what the command line asks for.  Raises Failure, OSError, MemoryError and, if
+    there comes a signal, KeyboardInterrupt; what is to be undone then is on `signals`.
+    """
     batch, stream = Log(args.batch), Log(args.stream)
     for log in batch, stream:
         signals.enter_context(log.file)
@@ -1732,16 +1729,16 @@ def say_what_was_done(this, times, args, console, signals):
         f"{stream['purchases']} judged, {stream['flagged']} flagged, "
         f"{times[1] - times[0]:.2f} s batch + {times[2] - times[1]:.2f} s stream; {args.output}")
     if signals.received:
-        console.say(f"anomaly_detection: stopped by {signals.received.name} after line {this.stream.lines} of "
-                    f"{this.stream.name}; everything is written")
+        console.say(f"anomaly_detection: stopped by {signals.received.name} after line "
+                    f"{this.stream.lines} of {this.stream.name}; everything is written")
 
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Signals(contextlib.ExitStack):
-    """SIGINT and SIGTERM in a `with` block: they raise KeyboardInterrupt.  As any ExitStack, it
-    undoes at the end of the block what was put on it; that nothing stops.
+    """SIGINT and SIGTERM in a `with` block: they raise KeyboardInterrupt.  As every
+    ExitStack it undoes, at the end of the block, what was put on it; that nothing stops.
 
     Once `patient` is set they do not, and it is for the block to look at `received`.
     """
@@ -1770,6 +1767,7 @@ class Signals(contextlib.ExitStack):
     def __exit__(self, *error):
         self.ignore()
         return super().__exit__(*error)
+
 
 def main(arguments=None):
     """Run the command line; return the exit status."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unittest
 from functools import partial
+from multiprocessing.process import BaseProcess
 from random import Random
 from unittest.mock import patch
 
@@ -172,7 +173,7 @@ class Jobs(SameTest):
         self.generated_logs("young", 0.005)
         one = self.result("--jobs", "1")
         workers = []
-        with patch.object(anomaly_detection, "end", counted(anomaly_detection.end, workers)), \
+        with patch.object(BaseProcess, "kill", counted(BaseProcess.kill, workers)), \
                 patch("os.sched_getaffinity", lambda pid: range(3), create=True):
             self.assertEqual(self.result(), one)
             self.assertEqual(len(workers), 0)
@@ -401,14 +402,15 @@ class Failures(MainTest):
             raise anomaly_detection.Failure("some failure")
 
         for number in signal.SIGINT, signal.SIGTERM:
-            signals, end = [number], anomaly_detection.end
+            signals, kill = [number], BaseProcess.kill
 
-            def ending(worker):
+            def killing(worker):
                 if signals:
                     os.kill(os.getpid(), signals.pop())
-                end(worker)
+                kill(worker)
 
-            with self.subTest(signal=number), patch.multiple(anomaly_detection, judge_part=fail, end=ending):
+            with self.subTest(signal=number), patch.object(anomaly_detection, "judge_part", fail), \
+                    patch.object(BaseProcess, "kill", killing):
                 pids = self.assert_stopped(number, lambda pids: os.kill(pids[-1], signal.SIGSTOP), status=1)
                 self.assertEqual(len(pids), 3)
 
