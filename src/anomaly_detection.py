@@ -223,16 +223,16 @@ class SocialNetwork:
         it is built, as the sum of the last ring's degrees: one celebrity is
         enough to make it large.  The ball may be the user's own set of friends.
         """
-        friends_of = self.circles.__getitem__
         ball = ring = self.friends.get(user, set())
-        for hops in range(degree - 1, 0, -1):
+        if degree == 1 or 8 * len(ring) > effort:       # a celebrity's are not to be copied
+            return ball, degree - 1
+        ball, friends_of = set(), self.circles.__getitem__
+        for hops, ring in zip(range(degree - 1, 0, -1), self.rings(user, degree)):
+            ball |= ring
             if 8 * len(ring) > effort or sum(map(len, map(friends_of, ring))) > effort:
                 return ball, hops
-            inner, ball = ball, ball.union(*map(friends_of, ring))
-            ball.discard(user)
-            ring = ball - inner if hops > 1 else ()
-            if not ring:
-                break
+        ball.update(*map(friends_of, ring))     # the outermost ring is not needed by itself
+        ball.discard(user)
         return ball, 0
 
 
@@ -298,7 +298,6 @@ class PurchaseHistory:
         self.tracked = tracked
         self.of = {}         # user -> purchases, oldest first
         self.recorded = 0    # the next purchase's seq
-        self.newest = ""     # their latest timestamp
         self.recent = None   # RecentPurchases, once asked for
         self.moments, self.amounts = Memo(moment), Memo(amount_in_cents)
 
@@ -318,8 +317,7 @@ class PurchaseHistory:
             purchases = self.of[intern(user)] = []
         elif len(purchases) == self.tracked and type(purchases) is list:
             purchases = self.of[user] = deque(purchases, self.tracked)
-        if timestamp >= self.newest:
-            self.newest = timestamp
+        if not purchases or purchase > purchases[-1]:
             purchases.append(purchase)
         elif len(purchases) < self.tracked:
             insort(purchases, purchase)
@@ -417,8 +415,6 @@ class RecentPurchases:
 class Page:
     """All purchases from `since` up to the next page's: a line, oldest first, of
     which `buyers` are the users, and {user: purchases}, oldest first."""
-
-    __slots__ = "since", "line", "buyers", "of"
 
     def __init__(self, since, line, buyers):
         self.since, self.line, self.buyers, self.of = since, line, buyers, {}
