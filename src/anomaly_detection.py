@@ -179,11 +179,9 @@ class SocialNetwork:
         """Make two users friends.  Raises ValueError if they are the same."""
         self.check_two(id1, id2)
         id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
-        self.friends[id1].add(id2)
-        self.friends[id2].add(id1)
-        if self.circles:
-            self.circles.pop(id1, None)
-            self.circles.pop(id2, None)
+        for user, friend in (id1, id2), (id2, id1):
+            self.friends[user].add(friend)
+            self.circles.pop(user, None)
 
     def unfriend(self, id1, id2):
         """End a friendship, if there is one.  Raises ValueError as befriend."""
@@ -292,8 +290,6 @@ class PurchaseHistory:
     [('2017-06-13 11:33:01', 2, 300), ('2017-06-13 11:33:01', 1, 200)]
     """
 
-    gather_limit = 4    # times what is wanted: measured, from about here on the heap is quicker
-
     def __init__(self, tracked):
         self.tracked = tracked
         self.of = {}         # user -> purchases, oldest first
@@ -331,14 +327,14 @@ class PurchaseHistory:
         """Return an iterator over the last `count` purchases of users, newest first.
 
         A k-way merge of their deques.  With hundreds of thousands of users it takes half
-        of the time, or a third, not to merge more than `count` of them, and to gather
-        and sort what is not many more than `count` purchases in all.
+        of the time, or a third, not to merge more than `count` of them, and only to sort
+        if there are no more than `count` purchases in all.
         """
         histories = list(filter(None, map(self.of.get, users)))
         if len(histories) > count:      # no others than these can have a say
             histories = nlargest(count, histories, key=itemgetter(-1))
-        if sum(map(len, histories)) <= self.gather_limit * count:
-            return iter(sorted(chain.from_iterable(histories), reverse=True)[:count])
+        if sum(map(len, histories)) <= count:
+            return iter(sorted(chain.from_iterable(histories), reverse=True))
         return islice(merge(*map(reversed, histories), reverse=True), count)
 
     def of_everybody(self):

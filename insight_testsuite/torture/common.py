@@ -185,7 +185,6 @@ def well_formed(page):
 # ------------------------------------------------- the thresholds of the short-cuts
 
 KNOBS = {       # every short-cut's threshold, and values that make small logs cross it
-    ("PurchaseHistory", "gather_limit"): (0, 1, 4),
     ("RecentPurchases", "page_size"): (1, 2, 3, 7, 2048),
     ("RecentPurchases", "capacity"): (5, 8, 30, 2048 * 8),
     ("Detector", "ball_effort"): (0, 1, 3, 200),

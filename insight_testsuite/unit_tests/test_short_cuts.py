@@ -136,16 +136,9 @@ class ShortCuts(support.FolderTest):
         """Breadth-first search and merge of every history, with all short-cuts off."""
         counts = self.count(range(200), {
             Detector: {"ball_effort": NEVER, "walk_width": 0},
-            PurchaseHistory: {"gather_limit": 0, "of_everybody": lambda self: RecentPurchases({}, ())}})
+            PurchaseHistory: {"of_everybody": lambda self: RecentPurchases({}, ())}})
         self.assert_taken(counts, "last.called", "merge.called", "flagged")
         self.assertFalse(counts["walk.found"] + counts["look_up.found"] + counts["Reach.True"], counts)
-
-    def test_gathering(self):
-        """Few purchases are sorted instead of merged."""
-        counts = self.count(range(100), {
-            Detector: {"ball_effort": NEVER, "walk_width": 0}, PurchaseHistory: {"gather_limit": NEVER}})
-        self.assert_taken(counts, "last.called", "flagged")
-        self.assertFalse(counts["merge.called"], counts)
 
     def test_walking_back(self):
         """Wide networks: everybody's recent purchases, and the plain way where they run out."""

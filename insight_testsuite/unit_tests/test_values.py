@@ -11,7 +11,7 @@ import anomaly_detection
 import random_logs
 import reference
 from anomaly_detection import (
-    Flag, Memo, amount_in_cents, baseline, cannot_be_flagged, dollars, moment, with_fields)
+    Flag, Memo, amount_in_cents, baseline, cannot_be_flagged, dollars, moment, printable, shown, with_fields)
 
 AMOUNTS = sorted(set(random_logs.AMOUNTS), key=lambda kind: kind.__name__)
 
@@ -232,6 +232,21 @@ class MemoTest(unittest.TestCase):
         for _ in range(2):
             self.assertRaises(ValueError, memo.__getitem__, "x")
         self.assertEqual(len(memo), 0)
+
+
+class Texts(unittest.TestCase):
+    """What a message or a page may show of a text that comes from a log."""
+
+    def test_shown(self):
+        """Up to 60 characters are shown as they are, of a longer text the first 57."""
+        self.assertEqual(shown("x" * 60), "'%s'" % ("x" * 60))
+        self.assertEqual(shown("x" * 61), "'%s...'" % ("x" * 57))
+        self.assertEqual(shown("\u00e9\x1b"), r"'\xe9\x1b'")
+
+    def test_printable(self):
+        """What moves a cursor, or cannot be seen, is escaped whole; letters of any script stay."""
+        self.assertEqual(printable("a\x1b[31m\r\n\x9b\u202e\ud800\u00e9 \u4e2d"),
+                         r"a\x1b[31m\r\n\x9b\u202e\ud800" + "\u00e9 \u4e2d")
 
 
 if __name__ == "__main__":
