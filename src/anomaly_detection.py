@@ -616,22 +616,19 @@ def _no_constant(name):
 
 
 _decode = json.JSONDecoder(parse_int=str, parse_float=str,
-                           parse_constant=_no_constant).raw_decode
+                           parse_constant=_no_constant).decode
 
 
 def read_object(line):
     """Return the JSON object on a line, its numbers as text.  Raises ValueError."""
-    line = line.strip(BLANKS)
     if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
         raise ValueError("not UTF-8")
     try:
-        value, end = _decode(line)
+        value = _decode(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("not JSON that can be read: nested too deeply") from None
-    if end != len(line):
-        raise ValueError(f"text after the JSON value: {shown(line[end:].lstrip(BLANKS))}")
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
