@@ -179,9 +179,10 @@ class SocialNetwork:
         """Make two users friends.  Raises ValueError if they are the same."""
         self.check_two(id1, id2)
         id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
-        for user, friend in (id1, id2), (id2, id1):
-            self.friends[user].add(friend)
-            self.circles.pop(user, None)
+        self.friends[id1].add(id2)
+        self.friends[id2].add(id1)
+        self.circles.pop(id1, None)
+        self.circles.pop(id2, None)
 
     def unfriend(self, id1, id2):
         """End a friendship, if there is one.  Raises ValueError as befriend."""
@@ -204,14 +205,14 @@ class SocialNetwork:
         """Yield the set of users at distance 1, that at distance 2, ... up to degree,
         while there are any: breadth-first search.
         """
-        seen, ring = {user}, {user}
-        for _ in range(degree):
-            ring = set().union(*map(self.circles.__getitem__, ring))
-            ring -= seen
-            if not ring:
-                break
+        seen, ring = {user}, self.friends.get(user)
+        while ring and degree:
             yield ring
-            seen |= ring
+            degree -= 1
+            if degree:
+                seen |= ring
+                ring = set().union(*map(self.circles.__getitem__, ring))
+                ring -= seen
 
     def ball(self, user, degree, effort=sys.maxsize):
         """Return (users at distance 1..degree - hops, hops), hops being small.
@@ -247,21 +248,22 @@ class Reach(dict):
     def __init__(self, social, user, degree, ball, hops, effort):
         super().__init__()
         self[user] = False
-        self.social, self.user, self.degree = social, user, degree
+        self.social, self.user, self.degree, self.friends = social, user, degree, social.circles
         self.ball, self.hops, self.effort = ball, hops, effort
 
     def network(self):
         """Return the user's network, a set, after which every answer is a look-up in it."""
         if self.hops:
             self.ball, self.hops = self.social.network(self.user, self.degree), 0
+            self.friends, self.effort = defaultdict(tuple), sys.maxsize
         return self.ball
 
     def __missing__(self, v):
         self.effort -= 1
-        if self.hops and self.effort < 0:
+        if self.effort < 0:
             self.network()
-        self[v] = answer = v in self.ball or self.hops > 0 and (
-            not self.ball.isdisjoint(self.social.friends.get(v, ())) or self.hops > 1 and self.is_near(v))
+        self[v] = answer = (v in self.ball or not self.ball.isdisjoint(self.friends[v])
+                            or self.hops > 1 and self.is_near(v))
         return answer
 
     def is_near(self, v):
@@ -294,6 +296,7 @@ class PurchaseHistory:
         self.tracked = tracked
         self.of = {}         # user -> purchases, oldest first
         self.recorded = 0    # the next purchase's seq
+        self.newest = ""     # timestamp
         self.recent = None   # RecentPurchases, once asked for
         self.moments, self.amounts = Memo(moment), Memo(amount_in_cents)
 
@@ -313,7 +316,8 @@ class PurchaseHistory:
             purchases = self.of[intern(user)] = []
         elif len(purchases) == self.tracked and type(purchases) is list:
             purchases = self.of[user] = deque(purchases, self.tracked)
-        if not purchases or purchase > purchases[-1]:
+        if timestamp >= self.newest:
+            self.newest = timestamp
             purchases.append(purchase)
         elif len(purchases) < self.tracked:
             insort(purchases, purchase)
@@ -764,7 +768,7 @@ class Log:
 
         A line belongs to the part that it starts in.  Who judges a part has to
         apply the parts before it, which costs 1/REPLAY of judging them, so each part
-        is by that much smaller than the one before.  The last of all ends at None: with the log.
+        is by that much smaller than the one before.  The last of all ends at None.
         """
         k, shards = shard
         begin, end = (self.size * number // shards for number in (k - 1, k))
@@ -823,7 +827,7 @@ class Console:
     """Standard error: messages, and where it is a terminal a progress line."""
 
     def __init__(self):
-        self.stream, self.quiet = sys.stderr, False
+        self.stream = sys.stderr
         self.start = self.shown_at = time.monotonic()
         self.total = self.bytes = self.events = 0       # the total is of bytes; 0: unknown
         self.wipe = ""          # what clears the progress line
@@ -832,10 +836,7 @@ class Console:
         """Write a line, whatever names are in it; that nobody can read it is no error."""
         self.write(printable(text) + "\n")
 
-    def report(self, text):
-        """Write a line unless --quiet."""
-        if not self.quiet:
-            self.say(text)
+    report = say        # what --quiet silences, as it does `progress`
 
     def write(self, text, wipe=""):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -850,7 +851,7 @@ class Console:
         now = time.monotonic()
         seconds = now - self.start
         if (seconds < 1 or now - self.shown_at < 0.25
-                or self.quiet or not self.stream or not self.stream.isatty()):
+                or not self.stream or not self.stream.isatty()):
             return
         self.shown_at = now
         text = f"{self.events:,} events, {self.events / seconds:,.0f}/s"
@@ -1260,9 +1261,9 @@ class Report(Output):
 
     def beat(self):
         """Show how a live stream goes on, at most every two seconds."""
-        lines = self.run.stream.lines
-        if self.run.live and not self.direct and lines != self.shown and time.monotonic() > self.due:
-            self.shown, self.due = lines, time.monotonic() + 2
+        lines, now = self.run.stream.lines, time.monotonic()
+        if self.run.live and not self.direct and lines != self.shown and now > self.due:
+            self.shown, self.due = lines, now + 2
             self.show(refresh=True)
 
     def show(self, refresh=False):
@@ -1595,7 +1596,7 @@ def parser():
     parser.set_defaults(**DEFAULTS)
     add = parser.add_argument
     for name in FILES:
-        add(name, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        add(name.upper(), nargs="?", help=argparse.SUPPRESS)
     add("--batch-log", dest="batch", metavar="FILE", help="the log that builds the state")
     add("--stream-log", dest="stream", metavar="FILE",
         help='the log whose purchases are judged ("-": standard input)')
@@ -1625,6 +1626,12 @@ def parse(arguments):
         args = parser().parse_intermixed_args(arguments)
     else:                               # a fifth of a short run's time less
         args = SimpleNamespace(**{**DEFAULTS, **dict(zip(FILES, arguments))})
+    for name, default in FILES.items():
+        placed = vars(args).get(name.upper())
+        if placed is not None:
+            if vars(args)[name] is not default:
+                parser().error(f"the {name} file is given twice")
+            setattr(args, name, placed)
     for name, value in vars(args).items():
         if value == "":
             parser().error(f"the name of the {name} file is empty")
@@ -1635,14 +1642,12 @@ def parse(arguments):
 
 
 def check_files(args, logs):
-    """Raise Failure if a file to write is a folder, or also another file of the run."""
+    """Raise Failure if a file to write is also another file of the run."""
     taken = [(status.st_dev, status.st_ino)
              for status in (os.fstat(log.file.fileno()) for log in logs)]
     for kind, path in args.outputs:
         try:
             status = os.fstat(1) if path in STDOUT else os.stat(path)
-            if stat.S_ISDIR(status.st_mode):
-                raise Failure(f"{path}: is a folder; no output file is changed", 2)
             file = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else (
                 path in STDOUT and STDOUT)      # any other may be written by many
         except OSError:
@@ -1764,7 +1769,8 @@ def main(arguments=None):
     try:
         with signals:
             args = parse(arguments)
-            console.quiet = args.quiet
+            if args.quiet:
+                console.report = console.progress = ignore
             run(args, console, signals)
         return 128 + signals.received if signals.received else 0
     except KeyboardInterrupt:
