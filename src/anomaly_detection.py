@@ -344,7 +344,10 @@ class PurchaseHistory:
     def of_everybody(self):
         """Return the RecentPurchases, which `record` keeps up to date from now on."""
         if self.recent is None:
-            *_, since = (), *self.last(self.of, RecentPurchases.capacity)
+            # Any `since` would do; that of a thousand users holds about what is wanted.
+            step = len(self.of) // 1024 + 1
+            *_, since = (), *self.last(islice(self.of, 0, None, step),
+                                       -(-RecentPurchases.capacity // step))
             self.recent = RecentPurchases(self.of, since)
         return self.recent
 
@@ -364,6 +367,7 @@ class RecentPurchases:
     def __init__(self, histories, since):
         """Take in all purchases of {user: purchases} that are not before `since`."""
         held = [(purchase, user) for user, purchases in histories.items()
+                if purchases[-1] >= since
                 for purchase in takewhile(since.__le__, reversed(purchases))]
         held.sort(key=itemgetter(0))
         self.pages = [Page(since, [], [])]      # oldest first
@@ -1280,12 +1284,8 @@ class Report(Output):
         self.write(self.page())
         super().complete()
 
-    def replace(self):
-        super().replace()
-        self.shown = None
-
     def discard(self):
-        """Of a live run that ends midway a last page stays, which is not live."""
+        """Of a live run a last page stays, which is not live, wherever that ends."""
         super().discard()
         if self.shown is not None:
             with contextlib.suppress(OSError, Failure):
