@@ -740,20 +740,19 @@ class Log:
         return False
 
     def header(self, chunks, degree=None, tracked=None):
-        """Return (degree, tracked, lines taken, chunks left) of a batch log.
+        """Return (degree, tracked, chunks with the header as a blank line) of a batch log.
 
         The first line that is not blank holds D and T; an argument that is given
         overrides it, and with both given the line may be absent.  Raises Failure.
         """
         optional = degree and tracked
-        data, number = b"", 0
+        head = b""
         for data in chunks:
-            begin = len(data) - len(data.lstrip(b" \t\r\n"))
-            number += data.count(b"\n", 0, begin)
-            data = data[begin:]
-            if data:
+            head += data
+            if data.strip(b" \t\r\n"):
                 break
-        line, _, rest = data.partition(b"\n")
+        line, _, rest = head.lstrip(b" \t\r\n").partition(b"\n")
+        number = head.count(b"\n") - rest.count(b"\n") or 1
         header, problem = {}, "D or T is missing"
         try:
             header = read_object(line.decode(errors="surrogateescape"))
@@ -762,10 +761,10 @@ class Log:
         except ValueError as error:
             problem = error
         if not (degree and tracked):
-            raise Failure(f"{self.name}:{number + 1}: no header with D and T: {problem}", 2)
+            raise Failure(f"{self.name}:{number}: no header with D and T: {problem}", 2)
         if not optional or "event_type" not in header and ("D" in header or "T" in header):
-            return degree, tracked, number + 1, chain([rest], chunks)
-        return degree, tracked, number, chain([data], chunks)
+            head = b"\n" * number + rest
+        return degree, tracked, chain([head], chunks)
 
     def cuts(self, jobs, shard):
         """Return the jobs + 1 places where `jobs` parts of shard K of N begin and end.
@@ -872,9 +871,9 @@ class Findings:
 
     reports_shown = 10
 
-    def __init__(self, log, console, strict, lines=0):
+    def __init__(self, log, console, strict):
         self.name, self.console, self.strict = log.name, console, strict
-        self.lines = lines              # those that are counted so far
+        self.lines = 0                  # those that are counted so far
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.outputs = []
 
@@ -1671,10 +1670,10 @@ def run(args, console, signals):
         raise Failure("--shard needs a STREAM that is a regular file", 2)
     jobs = number_of_jobs(args.jobs, stream.size // shards, batch.size)
     console.total = batch.size + stream.size * k // shards
-    degree, tracked, lines, chunks = batch.header(
+    degree, tracked, chunks = batch.header(
         batch.chunks(beat=console.progress), args.degree, args.tracked)
     detector = Detector(degree, tracked)
-    this = Run(detector, Findings(batch, console, args.strict, lines),
+    this = Run(detector, Findings(batch, console, args.strict),
                Findings(stream, console, args.strict), args.stream == "-", k == shards)
     for kind, path in args.outputs:
         output = kind(path, this)
