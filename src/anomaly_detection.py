@@ -202,8 +202,8 @@ class SocialNetwork:
         return set().union(*self.rings(user, degree))
 
     def rings(self, user, degree):
-        """Yield the set of users at distance 1, that at distance 2, ... up to degree,
-        while there are any: breadth-first search.
+        """Yield the set of users at distance 1 (the user's own, not to be changed), that at
+        distance 2, ... up to degree, while there are any: breadth-first search.
         """
         seen, ring = {user}, self.friends.get(user)
         while ring and degree:
