@@ -950,8 +950,6 @@ class Output:
         try:
             if self.direct:
                 standard = self.path in STDOUT
-                if standard and sys.stdout is None:
-                    raise Failure("standard output is closed", 2)
                 self.file = open(1 if standard else self.path, "wb", closefd=not standard)
                 return
             self.target = os.path.realpath(self.path)
@@ -1641,10 +1639,12 @@ def parse(arguments):
 
 
 def check_files(args, logs):
-    """Raise Failure if a file to write is also another file of the run."""
+    """Raise Failure if a file to write is also another file of the run, or not there."""
     taken = [(status.st_dev, status.st_ino)
              for status in (os.fstat(log.file.fileno()) for log in logs)]
     for kind, path in args.outputs:
+        if path in STDOUT and sys.stdout is None:
+            raise Failure("standard output is closed", 2)
         try:
             status = os.fstat(1) if path in STDOUT else os.stat(path)
             file = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else (

@@ -41,7 +41,6 @@ sys.settrace(trace)
 EXCUSED = {         # source line: why the suite may never run it
     "os.cpu_count() or 1)": "only where a process cannot be bound to processors, as on macOS",
     "os._exit(1)": "a worker whose parent was killed, just then: by chance, in the long form",
-    "return 130": "a second Ctrl-C within the first one's microseconds",
 }
 
 

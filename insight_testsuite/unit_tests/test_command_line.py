@@ -14,7 +14,7 @@ import tempfile
 import time
 import unittest
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from unittest.mock import patch
 
 from support import (
@@ -232,7 +232,7 @@ class Standard(FolderTest):
         self.assertTrue(process.wait() != 0 or self.read("output") == FLAGGED, said)
 
     def test_closed_standard_streams(self):
-        """An error when it is needed, else none."""
+        """An error when it is needed, else none, and no log in its place."""
         for fd, arguments, status in [(0, (self.batch, "-", self.output), 2), (1, (self.batch, self.stream, "-"), 2),
                                       (0, self.files, 0), (1, self.files, 0), (2, self.files, 0)]:
             with self.subTest(fd=fd, status=status):
@@ -241,6 +241,7 @@ class Standard(FolderTest):
                 self.assertEqual(self.read("output"), OLD if status else FLAGGED)
                 if status:
                     self.assert_one_line(said)
+                    self.assertIn("standard %s is closed" % ("output" if fd else "input"), said)
 
 
 class Settings(FolderTest):
@@ -507,6 +508,19 @@ class Errors(FolderTest):
         writer = os.open(fifo, os.O_RDWR)       # so that opening it to read does not wait
         self.addCleanup(os.close, writer)
         self.assert_fails(2, self.batch, fifo, self.output, "--shard", "1/2")
+
+    def test_another_reader_of_the_pipe(self):
+        """A pipe that does not block, and is empty after all when it is read, is waited for again."""
+        fifo = self.path("fifo")
+        os.mkfifo(fifo)
+        writer = os.open(fifo, os.O_RDWR)
+        self.addCleanup(os.close, writer)
+        log = anomaly_detection.Log(fifo)
+        self.addCleanup(log.file.close)
+        os.set_blocking(log.file.fileno(), False)
+        waits = iter([lambda: None, partial(os.write, writer, b"a\nb"), lambda: None, partial(os.write, writer, b"c\n")])
+        with patch.object(log, "has_more", lambda beat: (next(waits)(), True)[1]):
+            self.assertEqual(list(islice(log.chunks(), 2)), [b"a\n", b"bc\n"])
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
     def test_full_device(self):
