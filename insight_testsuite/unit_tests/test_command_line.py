@@ -551,6 +551,18 @@ class Errors(FolderTest):
         self.assert_one_line(said)
         self.assertFalse(os.path.exists(self.path("folder")))
 
+    def test_a_place_taken_meanwhile(self):
+        """By a folder: the files before it in the order of the outputs are written, if any, and it is said."""
+        for taken, written in ("first", []), ("rejects", ["second"]):
+            process = self.start_live(self.path("first" if taken == "first" else "second"))
+            os.mkdir(self.path(taken))
+            out, said = self.finish(process, status=1)
+            self.assert_one_line(said)
+            self.assertIn(self.path(taken), said)
+            self.assertIn("only what precedes it is written" if written else "no output file is changed", said)
+            self.assertEqual([name for name in ("rejects", "second") if os.path.isfile(self.path(name))], written)
+        self.assertEqual(self.read("second"), FLAGGED)
+
     @unittest.skipUnless(os.access("/dev/shm", os.W_OK), "no /dev/shm here")
     def test_regular_files_below_dev(self):
         """/dev/shm is a place for files like any other: replaced when complete, or left as they were."""
@@ -572,6 +584,14 @@ class Errors(FolderTest):
         self.assertTrue(select.select([process.stderr], [], [], DEADLINE)[0])
         self.assertIn(b"skipped", process.stderr.readline())
         return process
+
+    def test_interrupted_while_it_starts(self):
+        """Ctrl-C during the program's own imports: it ends, without a traceback."""
+        shutil.copy(anomaly_detection.__file__, self.path("program.py"))
+        self.write("bisect.py", b"import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+        done = subprocess.run([sys.executable, "-S", self.path("program.py"), *self.files], stderr=subprocess.PIPE,
+                              preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler))
+        self.assertEqual((done.returncode, done.stderr), (-signal.SIGINT, b""))
 
     def test_signals(self):
         """Ctrl-C and SIGTERM: a line, 130 or 143, and nothing half-written stays."""
