@@ -1766,13 +1766,15 @@ def main(arguments=None):
     """Run the command line; return the exit status."""
     console, signals = Console(), Signals()
     try:
+        args = parse(arguments)         # argparse fails if it is interrupted
+        if args.quiet:
+            console.report = console.progress = ignore
         with signals:
-            args = parse(arguments)
-            if args.quiet:
-                console.report = console.progress = ignore
             run(args, console, signals)
         return 128 + signals.received if signals.received else 0
     except KeyboardInterrupt:
+        if not signals.received:
+            raise
         console.say(f"anomaly_detection: stopped by {signals.received.name}; nothing is written")
         return 128 + signals.received
     except (Failure, OSError, MemoryError, ImportError) as error:

@@ -593,6 +593,18 @@ class Errors(FolderTest):
                               preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler))
         self.assertEqual((done.returncode, done.stderr), (-signal.SIGINT, b""))
 
+    def test_signals_before_the_run(self):
+        """A signal does not break off argparse, which would fail of it, but ends the process; Ctrl-C a library's call."""
+        numbers = signal.SIGINT, signal.SIGTERM
+        before = list(map(signal.getsignal, numbers))
+        for error in KeyboardInterrupt, AssertionError:
+            def parse(arguments):
+                self.assertEqual(list(map(signal.getsignal, numbers)), before)
+                raise error
+
+            with patch.object(anomaly_detection, "parse", parse), self.assertRaises(error):
+                anomaly_detection.main([])
+
     def test_signals(self):
         """Ctrl-C and SIGTERM: a line, 130 or 143, and nothing half-written stays."""
         before = self.snapshot()
