@@ -660,6 +660,23 @@ class Charts(PageTest):
                 self.assertTrue(all(text.text.strip() for text in texts))
 
 
+    def test_round_ticks(self):
+        """Of a period that ends at 2017-06-30 11:40:20 or begins at 2017-06-13 11:33:02."""
+        begin, end = "2017-06-13 11:33:02", "2017-06-30 11:40:20"
+        for first, last, labels in (
+                (begin, "2017-06-13 11:33:20", "11:33:05 11:33:10 11:33:15 11:33:20"),
+                (begin, "2017-06-13 19:40:20", "06-13T12:00 06-13T14:00 06-13T16:00 06-13T18:00"),
+                (begin, end, "2017-06-19 2017-06-26"),
+                ("2017-02-13 11:33:02", end, "2017-03 2017-04 2017-05 2017-06"),
+                ("2014-02-13 11:33:02", end, "2014-08 2015-02 2015-08 2016-02 2016-08 2017-02"),
+                ("2010-02-13 11:33:02", end, "2011 2012 2013 2014 2015 2016 2017"),
+                ("1990-02-13 11:33:02", end, "1994 1998 2002 2006 2010 2014")):
+            page = self.draw((first, "600.00"), (last, "5000.00"))
+            for name in "over-time", "amounts":
+                texts = page.svg(name).findall("g[@class='x']/text")
+                self.assertEqual([text.text.replace(" ", "T") for text in texts], labels.split())
+
+
 class EdgeCases(PageTest):
 
     def answer(self, batch, stream, *options):
@@ -878,6 +895,14 @@ class SelfContained(PageTest):
             self.assertLess(len(cell), 200)
             self.assertTrue(cell)
         self.assertEqual([row[0] for row in page.rows("users")], shown[:20])
+
+    def test_long_ids(self):
+        """60 characters are shown whole, of more the first 60."""
+        ids = ["a" * 60, "b" * 61]
+        self.write_logs((HEADER.replace(b'"D":"3"', b'"D":"1"') + purchase("1", "5.00") * 2
+                         + b"".join(friendship("1", name) for name in ids),
+                         b"".join(purchase(name, "100.00") for name in ids)))
+        self.assertEqual([row[0] for row in self.page().rows("users")], ["a" * 60, "b" * 60 + "\u2026"])
 
     def test_odd_ids_in_random_logs(self):
         """Every other figure stays as it is."""
