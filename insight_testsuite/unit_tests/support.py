@@ -23,6 +23,7 @@ sys.path[:0] = [SUITE, os.path.join(ROOT, "src")]
 
 import anomaly_detection
 import random_logs
+from torture.common import PYTHON
 
 DEADLINE = 60       # seconds until a child process is taken for hanging: generous
 
@@ -126,7 +127,7 @@ class FolderTest(unittest.TestCase):
         """Start the command line as a process, its standard streams pipes."""
         for stream in "stdin", "stdout", "stderr":
             options.setdefault(stream, subprocess.PIPE)
-        process = subprocess.Popen([sys.executable, program, *arguments], **options)
+        process = subprocess.Popen([*PYTHON, program, *arguments], **options)
 
         def end():
             for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
