@@ -746,13 +746,15 @@ class Log:
         overrides it, and with both given the line may be absent.  Raises Failure.
         """
         optional = degree and tracked
-        head = b""
+        before = [b""]
         for data in chunks:
-            head += data
+            before.append(data)
             if data.strip(b" \t\r\n"):
                 break
-        line, _, rest = head.lstrip(b" \t\r\n").partition(b"\n")
-        number = head.count(b"\n") - rest.count(b"\n") or 1
+        data = before.pop()
+        line, _, rest = data.lstrip(b" \t\r\n").partition(b"\n")
+        lines = data.count(b"\n") - rest.count(b"\n")
+        number = sum(blank.count(b"\n") for blank in before) + lines or 1
         header, problem = {}, "D or T is missing"
         try:
             header = read_object(line.decode(errors="surrogateescape"))
@@ -763,8 +765,8 @@ class Log:
         if not (degree and tracked):
             raise Failure(f"{self.name}:{number}: no header with D and T: {problem}", 2)
         if not optional or "event_type" not in header and ("D" in header or "T" in header):
-            head = b"\n" * number + rest
-        return degree, tracked, chain([head], chunks)
+            data = b"\n" * lines + rest
+        return degree, tracked, chain(before, [data], chunks)
 
     def cuts(self, jobs, shard):
         """Return the jobs + 1 places where `jobs` parts of shard K of N begin and end.
