@@ -1470,6 +1470,24 @@ def work(parent, task, kept):
         os._exit(1)     # without what a process does at its end, or says of an error
 
 
+def set_to_work(tasks, kept, stack):
+    """Return processes at `work`, each with a task and its Kept.  The ExitStack ends them."""
+    import multiprocessing
+    fork = multiprocessing.get_context("fork").Process
+    # No signal may come between the start of a process and its being noted.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
+    workers = []
+    for task, calls in zip(tasks, kept):
+        worker = fork(target=work, args=(os.getpid(), task, calls))
+        worker.start()
+        stack.callback(worker.join)
+        stack.callback(worker.kill)             # the last one put there comes first
+        workers.append(worker)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return workers
+
+
 def judge_stream(log, cuts, run, beat, stack):
     """Judge the parts of the stream log that lie between its cuts, each in a process;
     what ends the processes goes on the ExitStack.
@@ -1492,20 +1510,9 @@ def judge_stream(log, cuts, run, beat, stack):
     replay(log.chunks(0, cuts[0], beat), detector, detector.record, passed)
     if len(parts) == 1:
         return judge_part(log.chunks(*cuts, beat), run, run.stream.tell)
-    import multiprocessing
-    fork = multiprocessing.get_context("fork").Process
     detector.history.of_everybody()     # or every process would do this again
     kept = [Kept(stack) for part in parts]
-    # No signal may come between the start of a process and its being noted.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
-    workers = []
-    for part, calls in zip(parts[:-1], kept):
-        workers.append(fork(target=work, args=(os.getpid(), partial(judge, part), calls)))
-        workers[-1].start()
-        stack.callback(workers[-1].join)
-        stack.callback(workers[-1].kill)        # the last one put there comes first
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    workers = set_to_work([partial(judge, part) for part in parts[:-1]], kept, stack)
     judge(parts[-1], kept[-1].tell, beat)
     for worker in workers:
         worker.join()
