@@ -188,7 +188,10 @@ class SocialNetwork:
         """End a friendship, if there is one.  Raises ValueError as befriend."""
         self.check_two(id1, id2)
         for user, friend in (id1, id2), (id2, id1):
-            self.friends.get(user, set()).discard(friend)
+            friends = self.friends.get(user, set())
+            friends.discard(friend)
+            if not friends:
+                self.friends.pop(user, None)
             self.circles.pop(user, None)
 
     @staticmethod
@@ -248,22 +251,21 @@ class Reach(dict):
     def __init__(self, social, user, degree, ball, hops, effort):
         super().__init__()
         self[user] = False
-        self.social, self.user, self.degree, self.friends = social, user, degree, social.circles
+        self.social, self.user, self.degree = social, user, degree
         self.ball, self.hops, self.effort = ball, hops, effort
 
     def network(self):
         """Return the user's network, a set, after which every answer is a look-up in it."""
         if self.hops:
             self.ball, self.hops = self.social.network(self.user, self.degree), 0
-            self.friends, self.effort = defaultdict(tuple), sys.maxsize
         return self.ball
 
     def __missing__(self, v):
         self.effort -= 1
-        if self.effort < 0:
+        if self.hops and self.effort < 0:
             self.network()
-        self[v] = answer = (v in self.ball or not self.ball.isdisjoint(self.friends[v])
-                            or self.hops > 1 and self.is_near(v))
+        self[v] = answer = v in self.ball or self.hops > 0 and (
+            not self.ball.isdisjoint(self.social.circles[v]) or self.hops > 1 and self.is_near(v))
         return answer
 
     def is_near(self, v):
@@ -296,7 +298,7 @@ class PurchaseHistory:
         self.tracked = tracked
         self.of = {}         # user -> purchases, oldest first
         self.recorded = 0    # the next purchase's seq
-        self.newest = ""     # timestamp
+        self.newest = ""     # their latest timestamp
         self.recent = None   # RecentPurchases, once asked for
         self.moments, self.amounts = Memo(moment), Memo(amount_in_cents)
 
@@ -367,7 +369,7 @@ class RecentPurchases:
     def __init__(self, histories, since):
         """Take in all purchases of {user: purchases} that are not before `since`."""
         held = [(purchase, user) for user, purchases in histories.items()
-                if purchases[-1] >= since
+                if purchases[-1] >= since       # of a million users few, and this is quicker
                 for purchase in takewhile(since.__le__, reversed(purchases))]
         held.sort(key=itemgetter(0))
         self.pages = [Page(since, [], [])]      # oldest first
@@ -746,13 +748,14 @@ class Log:
         overrides it, and with both given the line may be absent.  Raises Failure.
         """
         optional = degree and tracked
-        before = [b""]
+        before, content = [b""], b""
         for data in chunks:
             before.append(data)
-            if data.strip(b" \t\r\n"):
+            content = data.lstrip(BLANKS.encode())
+            if content:
                 break
         data = before.pop()
-        line, _, rest = data.lstrip(b" \t\r\n").partition(b"\n")
+        line, _, rest = content.partition(b"\n")
         lines = data.count(b"\n") - rest.count(b"\n")
         number = sum(blank.count(b"\n") for blank in before) + lines or 1
         header, problem = {}, "D or T is missing"
@@ -833,6 +836,8 @@ class Console:
 
     def __init__(self):
         self.stream = sys.stderr
+        if not (self.stream and self.stream.isatty()):
+            self.progress = ignore
         self.start = self.shown_at = time.monotonic()
         self.total = self.bytes = self.events = 0       # the total is of bytes; 0: unknown
         self.wipe = ""          # what clears the progress line
@@ -855,8 +860,7 @@ class Console:
         self.events += data.count(b"\n")
         now = time.monotonic()
         seconds = now - self.start
-        if (seconds < 1 or now - self.shown_at < 0.25
-                or not self.stream or not self.stream.isatty()):
+        if seconds < 1 or now - self.shown_at < 0.25:
             return
         self.shown_at = now
         text = f"{self.events:,} events, {self.events / seconds:,.0f}/s"
@@ -1283,8 +1287,12 @@ class Report(Output):
         self.write(self.page())
         super().complete()
 
+    def replace(self):
+        super().replace()
+        self.shown = None
+
     def discard(self):
-        """Of a live run a last page stays, which is not live, wherever that ends."""
+        """Of a live run that ends midway a last page stays, which is not live."""
         super().discard()
         if self.shown is not None:
             with contextlib.suppress(OSError, Failure):
@@ -1648,7 +1656,7 @@ def parse(arguments):
 
 
 def check_files(args, logs):
-    """Raise Failure if a file to write is also another file of the run, or not there."""
+    """Raise Failure if a file to write is also another file of the run, or is closed."""
     taken = [(status.st_dev, status.st_ino)
              for status in (os.fstat(log.file.fileno()) for log in logs)]
     for kind, path in args.outputs:
@@ -1778,6 +1786,8 @@ def main(arguments=None):
         args = parse(arguments)         # argparse fails if it is interrupted
         if args.quiet:
             console.report = console.progress = ignore
+        # A short block at the beginning: without memory CPython 3.11 can loop for ever on its
+        # way out of a `with` at a bytecode offset above 256.
         with signals:
             run(args, console, signals)
         return 128 + signals.received if signals.received else 0
