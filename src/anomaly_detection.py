@@ -591,9 +591,12 @@ class Failure(Exception):
         self.status = status
 
 
+NO_MEMORY = MemoryError, ImportError, SystemError      # what Python raises for lack of it
+
+
 def explained(error):
     """Return the text of an error for the user."""
-    if isinstance(error, (MemoryError, ImportError)):
+    if isinstance(error, NO_MEMORY):
         return "out of memory; no output file is changed"
     if isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
@@ -1470,7 +1473,7 @@ def work(parent, task, kept):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
             task(kept.tell, beat)
-        except (Failure, OSError, MemoryError, ImportError) as error:
+        except (Failure, OSError, *NO_MEMORY) as error:
             kept.tell("failed", explained(error))
         kept.file.flush()
         os._exit(0)
@@ -1796,7 +1799,7 @@ def main(arguments=None):
             raise
         console.say(f"anomaly_detection: stopped by {signals.received.name}; nothing is written")
         return 128 + signals.received
-    except (Failure, OSError, MemoryError, ImportError) as error:
+    except (Failure, OSError, *NO_MEMORY) as error:
         if isinstance(error, BrokenPipeError) and all(
                 is_direct(path) for kind, path in args.outputs):
             return 0        # who reads it has enough

@@ -593,6 +593,14 @@ class Errors(FolderTest):
                               preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler))
         self.assertEqual((done.returncode, done.stderr), (-signal.SIGINT, b""))
 
+    def test_no_memory(self):
+        """Whatever Python makes of it: an import can fail of it in three ways."""
+        for error in MemoryError(), ImportError("x"), SystemError("error return without exception set"):
+            with patch.object(anomaly_detection, "run", side_effect=error), \
+                    contextlib.redirect_stderr(io.StringIO()) as said:
+                self.assertEqual(anomaly_detection.main(self.files), 1)
+            self.assertEqual(said.getvalue(), "anomaly_detection: out of memory; no output file is changed\n")
+
     def test_signals_before_the_run(self):
         """A signal does not break off argparse, which would fail of it, but ends the process; Ctrl-C a library's call."""
         numbers = signal.SIGINT, signal.SIGTERM
