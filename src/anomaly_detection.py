@@ -45,6 +45,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 # What only some runs need is imported there: starting takes longer than a short log.
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -64,7 +65,7 @@ from sys import intern
 from types import SimpleNamespace
 
 __all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Flag",
-           "amount_in_cents", "moment", "dollars", "main"]
+           "amount_in_cents", "normalized_timestamp", "dollars", "main"]
 __version__ = "1.1.0"
 
 
@@ -84,7 +85,7 @@ def amount_in_cents(text):
     (1683, -200, Fraction(25, 2))
     """
     if not _AMOUNT.fullmatch(text):
-        raise ValueError(f"amount {shown(text)} is not a number like 16.83")
+        raise ValueError(f"amount {quoted(text)} is not a number like 16.83")
     whole, _, decimals = text.partition(".")
     if len(decimals) <= 2:
         return int(whole + decimals.ljust(2, "0"))
@@ -93,19 +94,19 @@ def amount_in_cents(text):
     return cents.numerator if cents.denominator == 1 else cents
 
 
-def moment(text):
+def normalized_timestamp(text):
     """Return a timestamp as text whose order is the order of time.
 
     Raises ValueError unless it is a real `YYYY-MM-DD HH:MM:SS[.ffffff]`.
 
-    >>> moment("2017-06-13 11:33:01.50"), moment("2017-06-13 11:33:01.000")
+    >>> normalized_timestamp("2017-06-13 11:33:01.50"), normalized_timestamp("2017-06-13 11:33:01.000")
     ('2017-06-13 11:33:01.5', '2017-06-13 11:33:01')
     """
     match = _MOMENT.fullmatch(text)
     try:
         date(*map(int, match.groups()))
     except (AttributeError, ValueError):
-        raise ValueError(f"timestamp {shown(text)} is not a real "
+        raise ValueError(f"timestamp {quoted(text)} is not a real "
                          "YYYY-MM-DD HH:MM:SS") from None
     return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -125,7 +126,7 @@ def dollars(cents):
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def shown(text):
+def quoted(text):
     """Return text quoted, in ASCII, cut to a length fit for a message."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
@@ -133,6 +134,12 @@ def shown(text):
 def printable(text):
     """Return text with what cannot be seen in it, or would move a cursor, escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+class Malformed(ValueError):
+    def __init__(self, kind, rest):
+        super().__init__(kind + rest)
+        self.kind = kind
 
 
 class Memo(dict):
@@ -198,7 +205,7 @@ class SocialNetwork:
     def check_two(id1, id2):
         """Raise ValueError if the two ids are the same."""
         if id1 == id2:
-            raise ValueError(f"id1 and id2 are both {shown(id1)}")
+            raise ValueError(f"id1 and id2 are both {quoted(id1)}")
 
     def network(self, user, degree):
         """Return the set of users at distance 1..degree from user."""
@@ -284,7 +291,7 @@ class Reach(dict):
 class PurchaseHistory:
     """The last `tracked` purchases of every user, by timestamp, then arrival.
 
-    A purchase is a tuple (timestamp, seq, amount): text of `moment`, the count
+    A purchase is a tuple (timestamp, seq, amount): text of `normalized_timestamp`, the count
     of purchases recorded before it, exact cents.
 
     >>> history = PurchaseHistory(tracked=2)
@@ -296,11 +303,11 @@ class PurchaseHistory:
 
     def __init__(self, tracked):
         self.tracked = tracked
-        self.of = {}         # user -> purchases, oldest first
+        self.by_user = {}    # user -> purchases, oldest first
         self.recorded = 0    # the next purchase's seq
         self.newest = ""     # their latest timestamp
         self.recent = None   # RecentPurchases, once asked for
-        self.moments, self.amounts = Memo(moment), Memo(amount_in_cents)
+        self.timestamps, self.amounts = Memo(normalized_timestamp), Memo(amount_in_cents)
 
     def record(self, user, timestamp, amount):
         """Add a purchase (all texts).  Raises ValueError, and adds nothing, if
@@ -309,15 +316,15 @@ class PurchaseHistory:
         A user's purchases are a bounded deque; as long as they are fewer than
         `tracked` they are a list, which takes an eighth of the memory.
         """
-        timestamp = self.moments[timestamp]
+        timestamp = self.timestamps[timestamp]
         seq = self.recorded
         purchase = (timestamp, seq, self.amounts[amount])
         self.recorded = seq + 1
-        purchases = self.of.get(user)
+        purchases = self.by_user.get(user)
         if purchases is None:
-            purchases = self.of[intern(user)] = []
+            purchases = self.by_user[intern(user)] = []
         elif len(purchases) == self.tracked and type(purchases) is list:
-            purchases = self.of[user] = deque(purchases, self.tracked)
+            purchases = self.by_user[user] = deque(purchases, self.tracked)
         if timestamp >= self.newest:
             self.newest = timestamp
             purchases.append(purchase)
@@ -336,21 +343,21 @@ class PurchaseHistory:
         of the time, or a third, not to merge more than `count` of them, and only to sort
         if there are no more than `count` purchases in all.
         """
-        histories = list(filter(None, map(self.of.get, users)))
+        histories = list(filter(None, map(self.by_user.get, users)))
         if len(histories) > count:      # no others than these can have a say
             histories = nlargest(count, histories, key=itemgetter(-1))
         if sum(map(len, histories)) <= count:
             return iter(sorted(chain.from_iterable(histories), reverse=True))
         return islice(merge(*map(reversed, histories), reverse=True), count)
 
-    def of_everybody(self):
+    def recent_purchases(self):
         """Return the RecentPurchases, which `record` keeps up to date from now on."""
         if self.recent is None:
             # Any `since` would do; that of a thousand users holds about what is wanted.
-            step = len(self.of) // 1024 + 1
-            *_, since = (), *self.last(islice(self.of, 0, None, step),
+            step = len(self.by_user) // 1024 + 1
+            *_, since = (), *self.last(islice(self.by_user, 0, None, step),
                                        -(-RecentPurchases.capacity // step))
-            self.recent = RecentPurchases(self.of, since)
+            self.recent = RecentPurchases(self.by_user, since)
         return self.recent
 
 
@@ -503,7 +510,9 @@ class Detector:
     Flag(mean=2910, sd=2146)
     """
 
-    def __init__(self, degree, tracked):
+    limit = "mean + 3 sd"
+
+    def __init__(self, degree, tracked, deviations=3):
         if degree < 1 or tracked < 2:
             raise ValueError("degree must be at least 1 and tracked at least 2")
         self.degree, self.tracked = degree, tracked
@@ -563,12 +572,12 @@ class Detector:
 
     def ways(self, user):
         """Yield the ways to the window that suit the network, the surest one last."""
-        history, users = self.history, len(self.history.of)
+        history, users = self.history, len(self.history.by_user)
         effort = isqrt(self.ball_effort * users) + 1
         network, hops = self.social.ball(user, self.degree, effort)
         if not network:
             return
-        recent, size, wanted = history.of_everybody(), len(network), users * self.tracked
+        recent, size, wanted = history.recent_purchases(), len(network), users * self.tracked
         if hops:
             reach = Reach(self.social, user, self.degree, network, hops,
                           effort * min(hops, 4) // 4)
@@ -584,23 +593,24 @@ class Detector:
 # ------------------------------------------------------------------ the logs
 
 class Failure(Exception):
-    """An error for the user: one line, and the exit status it ends the run with."""
+    """An error for the user: one line, and the exit status that it ends the run with."""
 
     def __init__(self, message, status=1):
         super().__init__(message)
         self.status = status
 
 
-NO_MEMORY = MemoryError, ImportError, SystemError      # what Python raises for lack of it
+NO_MEMORY = MemoryError, SystemError        # what Python raises for lack of memory
 
 
 def explained(error):
     """Return the text of an error for the user."""
     if isinstance(error, NO_MEMORY):
-        return "out of memory; no output file is changed"
+        return "out of memory"
+    if isinstance(error, ImportError):
+        return f"a part of Python cannot be loaded, perhaps for lack of memory: {error}"
     if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        return f"{name}{error.strerror or error}; no output file is changed"
+        return f"{error.filename}: " * bool(error.filename) + (error.strerror or str(error))
     return str(error)
 
 
@@ -666,7 +676,7 @@ def read_event(line):
         return field("timestamp"), field("id"), field("amount"), "", "", ""
     if verb in ("befriend", "unfriend"):
         return "", "", "", verb, field("id1"), field("id2")
-    raise ValueError(f"event_type {shown(verb)} is none of purchase, befriend, unfriend")
+    raise ValueError(f"event_type {quoted(verb)} is none of purchase, befriend, unfriend")
 
 
 def whole_number(text, least):
@@ -676,144 +686,218 @@ def whole_number(text, least):
     50
     """
     if not (isinstance(text, str) and re.fullmatch("[0-9]{1,18}", text) and int(text) >= least):
-        raise ValueError(f"{shown(str(text))} is not a whole number from {least} up")
+        raise ValueError(f"{quoted(str(text))} is not a whole number from {least} to 10^18 - 1")
     return int(text)
 
 
-class Log:
-    """A JSON-lines log, open to be read: a regular file, a pipe, or ("-") standard input.
+def kind_of_file(head, reason):
+    return reason
 
-    `size` is 0 unless it is a regular file: only such a log has parts.
-    Raises Failure if it cannot be opened.
+Needs = namedtuple("Needs", "every audience window", defaults=(False,) * 3)
+Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
+MalformedLine = namedtuple("MalformedLine", "place line kind reason")
+Findings = namedtuple("Findings", "before size lines events purchases first last judged malformed")
+
+
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}   # first bytes -> module
+
+
+def decompressed(file, name):
+    """Return an unnamed temporary file that holds what a compressed file unpacks to, or the
+    file itself if it is not compressed.  Raises Failure."""
+    head = os.pread(file.fileno(), 6, 0)
+    module = next((COMPRESSED[magic] for magic in COMPRESSED if head.startswith(magic)), None)
+    if not module:
+        return file
+    import importlib
+    import shutil
+    import tempfile
+    try:
+        unpacked = tempfile.TemporaryFile()
+    except OSError as error:
+        raise Failure(f"{name}: is compressed, and cannot be unpacked: {explained(error)}", 2)
+    try:
+        with file, importlib.import_module(module).open(file) as packed:
+            shutil.copyfileobj(packed, unpacked, CHUNK)
+        unpacked.flush()
+    except NO_MEMORY:
+        raise
+    except Exception as error:          # each of the modules raises some of its own
+        raise Failure(f"{name}: cannot be unpacked ({module}): {explained(error)}", 2) from None
+    return unpacked
+
+
+class Log:
+    """A JSON-lines log, opened once: a regular file, a pipe, or ("-") standard input.
+
+    A regular file, which may be compressed, is read by position, from `start` up to the `size`
+    that it had when it was opened, so that all processes of a run read the same bytes.
+    Anything else is a pipe: it has size 0 and is read as it arrives, `piece` bytes at a time.
+
+    A last line without a newline is read like any other, unless `growing` is set: then it is
+    left for the next run.  Raises Failure if the log cannot be opened.
     """
 
-    WAIT = 0.2          # seconds between two beats while a pipe is empty
-    REPLAY = 16         # how many events are applied in the time that one is judged in
+    WAIT = 0.2                  # seconds between two calls of on_read while a pipe is empty
+    JUDGE_TO_APPLY_RATIO = 16   # judging one event takes as long as applying 16
 
-    def __init__(self, path):
-        self.path, self.name = path, "<stdin>" if path == "-" else path
+    def __init__(self, path, piece=CHUNK):
+        self.name, self.piece, self.growing = "<stdin>" if path == "-" else path, piece, False
+        self.start = self.size = 0
+        self.head = self.unread = b""       # a pipe's first bytes, and those that skip put back
         try:
             if path == "-" and sys.stdin is None:
                 raise Failure("standard input is closed", 2)
             self.file = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")
+            self.status = os.fstat(self.file.fileno())
+            self.is_file = stat.S_ISREG(self.status.st_mode)
+            if self.is_file:
+                self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
+                self.file = decompressed(self.file, self.name)
+                self.size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
             raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
-        status = os.fstat(self.file.fileno())
-        self.is_file = path != "-" and stat.S_ISREG(status.st_mode)
-        self.size = status.st_size if self.is_file else 0
 
-    def chunks(self, start=0, stop=None, beat=ignore):
-        """Yield the bytes of the lines from start to stop: what has arrived at once, unless
-        its line is not complete.  A byte-order mark at the log's beginning is left out, and
-        its last line given the newline that it may lack.
+    def chunks(self, start=None, stop=None, on_read=ignore):
+        """Yield the bytes of the lines from start to stop, some whole lines at a time.
 
-        `beat` is called with all bytes that are read, and with none now and then
-        while a pipe is empty; if it then returns True, this is where the log ends.
+        NULs at the beginning of a line are dropped.  `on_read` is called with all bytes that
+        are read, and with none every WAIT seconds while a pipe is empty; if it then returns
+        True, the log ends there, and an incomplete line is dropped.
         """
-        mark, pieces = b"" if start else b"\xef\xbb\xbf", []
-        if self.is_file:
-            self.file.seek(start)
-        while stop is None or start < stop or any(pieces):
-            if not self.is_file and not self.has_more(beat):
-                return                          # and a line that was begun is not one
-            try:
-                data = self.file.read(CHUNK if stop is None else min(CHUNK, stop - start))
-            except OSError as error:
-                error.filename = self.name
-                raise
-            if data is None:                    # who else reads this pipe was faster
-                continue
+        position, pieces = self.start if start is None else start, []
+        stop = self.size if stop is None else stop
+        while True:
+            data = self.read(position, stop, on_read)
+            if data is None:
+                return
+            position += len(data)
             if not data:
-                if not any(pieces):
-                    return
-                data = b"\n"
-            start += len(data)
-            beat(data)
-            lines, newline, rest = data.rpartition(b"\n")
+                if pieces and not self.growing:
+                    yield b"".join([*pieces, b"\n"])
+                return
+            whole, newline, rest = data.rpartition(b"\n")
             if newline:
-                whole = b"".join([*pieces, lines, newline])
-                yield whole[len(mark):] if whole.startswith(mark) else whole
-                mark, pieces = b"", []
-            pieces.append(rest)
+                whole = b"".join([*pieces, whole, newline])
+                yield re.sub(rb"(?m)^\0+", b"", whole) if b"\0" in whole else whole
+                pieces = []
+            rest = rest if pieces else rest.lstrip(b"\0")
+            if rest:
+                pieces.append(rest)
 
-    def has_more(self, beat):
-        """Wait until a pipe can be read; return False if the beat ends it before that."""
-        import select
-        while not beat(b""):
-            if select.select([self.file], [], [], self.WAIT)[0]:
-                return True
-        return False
-
-    def header(self, chunks, degree=None, tracked=None):
-        """Return (degree, tracked, chunks with the header as a blank line) of a batch log.
-
-        The first line that is not blank holds D and T; an argument that is given
-        overrides it, and with both given the line may be absent.  Raises Failure.
-        """
-        optional = degree and tracked
-        before, content = [b""], b""
-        for data in chunks:
-            before.append(data)
-            content = data.lstrip(BLANKS.encode())
-            if content:
-                break
-        data = before.pop()
-        line, _, rest = content.partition(b"\n")
-        lines = data.count(b"\n") - rest.count(b"\n")
-        number = sum(blank.count(b"\n") for blank in before) + lines or 1
-        header, problem = {}, "D or T is missing"
+    def read(self, position, stop, on_read):
+        """Return the next bytes, which on_read is told; none at the end of the log, and None
+        if on_read ends it before."""
         try:
-            header = read_object(line.decode(errors="surrogateescape"))
-            degree = degree or "D" in header and whole_number(header["D"], 1)
-            tracked = tracked or "T" in header and whole_number(header["T"], 2)
-        except ValueError as error:
-            problem = error
-        if not (degree and tracked):
-            raise Failure(f"{self.name}:{number}: no header with D and T: {problem}", 2)
-        if not optional or "event_type" not in header and ("D" in header or "T" in header):
-            data = b"\n" * lines + rest
-        return degree, tracked, chain(before, [data], chunks)
+            data = (os.pread(self.file.fileno(), max(0, min(CHUNK, stop - position)), position)
+                    if self.is_file else self.read_pipe(on_read))
+        except OSError as error:
+            error.filename = self.name
+            raise
+        if data:
+            on_read(data)
+        return data
 
-    def cuts(self, jobs, shard):
-        """Return the jobs + 1 places where `jobs` parts of shard K of N begin and end.
+    def read_pipe(self, on_read):
+        """Return what arrives next on a pipe, none at its end, None if on_read ends it."""
+        import select
+        poll = select.poll()
+        poll.register(self.file, select.POLLIN)
+        while not on_read(b""):
+            if self.unread:
+                data, self.unread = self.unread, b""
+                return data
+            if poll.poll(1000 * self.WAIT):
+                data = self.file.read(self.piece)
+                if data is not None:            # None: another reader emptied the pipe
+                    self.head = self.head or data
+                    return data
+        return None
 
-        A line belongs to the part that it starts in.  Who judges a part has to
-        apply the parts before it, which costs 1/REPLAY of judging them, so each part
-        is by that much smaller than the one before.  The last of all ends at None.
+    def skip(self, lines, on_read=ignore):
+        """Begin after the first `lines` lines.  Raises Failure if there are fewer."""
+        missing, rest = lines, b""
+        while missing:
+            data = self.read(self.start, self.size, on_read)
+            if not data and not (missing == 1 and rest):    # its last line may lack a newline
+                raise Failure(f"{self.name}: has fewer than the {lines} lines that were read "
+                              "before: it was rotated, or is another log", 2)
+            *whole, rest = data.split(b"\n", missing)
+            missing -= len(whole) if data else 1
+            self.start += len(data)
+        self.start -= len(rest)
+        self.unread = rest
+
+    def boundaries(self, jobs, shard):
+        """Return the jobs + 1 offsets at which the parts of shard (K, N) begin and end.
+
+        A line belongs to the part that it starts in.  A process first applies the events
+        before its part, which takes 1/JUDGE_TO_APPLY_RATIO of the time of judging them, so each
+        part is by that much smaller than the one before.
         """
         k, shards = shard
-        begin, end = (self.size * number // shards for number in (k - 1, k))
-        ends = list(accumulate((1 - 1 / self.REPLAY) ** part for part in range(jobs)))
-        places = [begin + int((end - begin) * part / ends[-1]) for part in [0, *ends[:-1]]]
-        return [*map(self.line_start, places), None if k == shards else self.line_start(end)]
+        begin, end = (self.start + (self.size - self.start) * number // shards
+                      for number in (k - 1, k))
+        ends = [0, *accumulate((1 - 1 / self.JUDGE_TO_APPLY_RATIO) ** part for part in range(jobs))]
+        return [self.line_start(begin + int((end - begin) * place / ends[-1])) for place in ends]
 
-    def line_start(self, place):
-        """Return where the first line that starts at a place or later does."""
-        if place == 0:
-            return 0
-        with open(self.path, "rb") as file:
-            file.seek(place - 1)
-            file.readline()
-            return file.tell()
+    def line_start(self, offset):
+        """Return where the first line that starts at an offset or later does."""
+        position = offset - 1
+        while self.start <= position < self.size:
+            data = os.pread(self.file.fileno(), CHUNK, position)
+            newline = data.find(b"\n")
+            if newline >= 0:
+                return position + newline + 1
+            position += len(data) or self.size
+        return min(max(position, self.start), self.size)
 
 
-def replay(chunks, detector, purchase, tell):
-    """Apply the events of a log in order: friendships to the detector, purchases by
-    calling purchase(user, timestamp, amount).  tell(method, ...) of Findings says what
-    comes of them.
+def read_parameters(log, chunks, degree, tracked):
+    """Return (D, T, the header's fields, the chunks of a batch log with the header left blank).
+
+    The header is the first line that is not blank.  `degree` and `tracked`, where they are
+    not None, override its D and T; with both given there may be no header.  Raises Failure.
     """
+    before = []
+    for data in chunks:
+        before.append(data)
+        if data.strip(BLANKS.encode()):
+            break
+    *before, data = before or [b""]
+    line, _, rest = data.lstrip(BLANKS.encode()).partition(b"\n")
+    lines = data.count(b"\n") - rest.count(b"\n")
+    number = sum(blank.count(b"\n") for blank in before) + lines
+    header, given = {}, degree and tracked
+    try:
+        header = read_object(line.decode(errors="surrogateescape"))
+        degree = degree or whole_number(header.get("D"), 1)
+        tracked = tracked or whole_number(header.get("T"), 2)
+    except ValueError as error:
+        if not given:
+            reason = kind_of_file(log.head or data, str(error)) if line else "it is empty"
+            raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
+                          f"no D and T: {reason}", 2) from None
+    if not given or "event_type" not in header and ("D" in header or "T" in header):
+        data = b"\n" * lines + rest
+    return degree, tracked, header, chain(before, [data], chunks)
+
+
+def replay(chunks, detector, purchase=None, strict=False):
     befriend, unfriend, history = detector.befriend, detector.unfriend, detector.history
+    purchase = purchase or detector.record
     for data in chunks:
         text = data.decode(errors="surrogateescape")
         rows, recorded = _LINE.findall(text), history.recorded
-        lines, events = None, len(rows)
+        lines, events = text.split("\n"), len(rows)
+        judged, malformed = [], []
         for place, (timestamp, user, amount, verb, id1, id2, other) in enumerate(rows):
-            flag = reason = None
             try:
+                found = None
                 if other.strip(BLANKS):
                     timestamp, user, amount, verb, id1, id2 = read_event(other)
                 if user:
-                    flag = purchase(user, timestamp, amount)
+                    found = purchase(user, timestamp, amount)
                 elif verb == "befriend":
                     befriend(id1, id2)
                 elif verb:
@@ -822,14 +906,41 @@ def replay(chunks, detector, purchase, tell):
                     events -= 1             # a blank line
             except ValueError as error:
                 events -= 1
-                reason = str(error)
-            if flag or reason:
-                lines = lines or text.split("\n")
-                if flag:
-                    tell("flagged", lines[place], flag)
-                else:
-                    tell("skipped", place, lines[place], reason)
-        tell("read", len(rows), events, history.recorded - recorded)
+                malformed.append(MalformedLine(place, lines[place], str(error).split()[0], str(error)))
+                if strict:
+                    break
+            if found:
+                judged.append(found._replace(place=place, line=lines[place]))
+        yield Findings(0, len(data), len(rows), events, history.recorded - recorded, "", "", judged, malformed)
+        if strict and malformed:
+            return
+
+
+def judge(chunks, detector, needs, strict=False):
+    first = last = ""
+    def purchase(user, timestamp, amount):
+        nonlocal first, last
+        cents, when = detector.history.amounts[amount], detector.history.timestamps[timestamp]
+        window = None
+        if needs.window:
+            amounts = [p[2] for p in detector.window(user)]
+            n, t, s = len(amounts), sum(amounts), sum(a * a for a in amounts)
+            window = n, baseline(n, t, s) if n > 1 else None
+        flag = detector.purchase(user, timestamp, amount)
+        first, last = min(first or when, when), max(last, when)
+        audience = None
+        if flag and needs.audience:
+            friends, *further = detector.social.rings(user, detector.degree)
+            common = Counter(chain.from_iterable(map(detector.social.circle, friends)))
+            recommend = []
+            for ring in further:
+                recommend += sorted(sorted(ring), key=common.__getitem__, reverse=True)
+            audience = sorted(friends), recommend
+        if flag or needs.every:
+            return Judged(0, "", user, when, cents, flag, window, audience)
+    for findings in replay(chunks, detector, purchase, strict):
+        yield findings._replace(first=first, last=last)
+        first = last = ""
 
 
 # --------------------------------------------------------------- the outputs
@@ -838,197 +949,284 @@ class Console:
     """Standard error: messages, and where it is a terminal a progress line."""
 
     def __init__(self):
-        self.stream = sys.stderr
-        if not (self.stream and self.stream.isatty()):
-            self.progress = ignore
-        self.start = self.shown_at = time.monotonic()
-        self.total = self.bytes = self.events = 0       # the total is of bytes; 0: unknown
+        self.stream, self.quiet = sys.stderr, False
         self.wipe = ""          # what clears the progress line
 
-    def say(self, text):
+    def warn(self, text):
         """Write a line, whatever names are in it; that nobody can read it is no error."""
-        self.write(printable(text) + "\n")
+        self.write(printable(f"anomaly_detection: {text}") + "\n")
 
-    report = say        # what --quiet silences, as it does `progress`
+    def info(self, text):
+        """Like warn, but silent if `quiet` is set."""
+        if not self.quiet:
+            self.warn(text)
 
     def write(self, text, wipe=""):
+        """Write text in place of the progress line; `wipe` is what clears it again."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self.stream.write(self.wipe + text)
             self.stream.flush()
             self.wipe = wipe
 
-    def progress(self, data):
-        """Count data that was read; show a few times a second how far that is."""
-        self.bytes += len(data)
-        self.events += data.count(b"\n")
-        now = time.monotonic()
-        seconds = now - self.start
-        if seconds < 1 or now - self.shown_at < 0.25:
-            return
-        self.shown_at = now
-        text = f"{self.events:,} events, {self.events / seconds:,.0f}/s"
-        if self.total and self.bytes:
-            share = min(self.bytes / self.total, 1)
-            text = f"{share:.0%}, {text}, {seconds / share - seconds:.0f} s left"
-        self.write(f"\r{text}\x1b[K", "\r\x1b[K")
+    def progress(self, totals, size):
+        """Return an on_read function for Log.chunks, which shows a few times a second how much
+        of `size` bytes is read, or for a pipe (size 0) what was found, from its Totals.
+        """
+        if self.quiet or not (self.stream and self.stream.isatty()):
+            return ignore
+        start = shown_at = arrived_at = time.monotonic()
+        done = 0
+
+        def on_read(data):
+            nonlocal shown_at, arrived_at, done
+            done += len(data)
+            now = time.monotonic()
+            if data:
+                arrived_at = now
+            if now < max(start + 1, shown_at + 0.25):
+                return
+            shown_at = now
+            if size:
+                share = min(done / size, 1)
+                text = f"{share:.0%}, {(now - start) * (1 / share - 1):.0f} s left" if share else ""
+            else:
+                text = (f"{totals.lines:,} lines, {totals.counts['flagged']:,} flagged, "
+                        f"last line {now - arrived_at:.0f} s ago")
+            self.write(f"\r{printable(os.path.basename(totals.name))}: {text}\x1b[K", "\r\x1b[K")
+
+        return on_read
 
 
-class Findings:
-    """What comes of a log, told in its order: counts, the first malformed lines for the
-    console, and everything for the outputs.  With `strict` the first one raises Failure.
+class Totals:
+    """The sum of a log's Findings so far.
+
+    Malformed lines are shown by kind: the first `lines_shown` of each of `kinds_shown` kinds.
     """
 
-    reports_shown = 10
+    lines_shown, kinds_shown, kinds_counted = 3, 10, 1000
 
-    def __init__(self, log, console, strict):
-        self.name, self.console, self.strict = log.name, console, strict
-        self.lines = 0                  # those that are counted so far
+    def __init__(self, name, console):
+        self.name, self.console = name, console
+        self.lines = 0                  # those of the log before the next Findings
         self.counts = Counter()         # events, purchases, skipped, flagged
-        self.outputs = []
+        self.kinds = Counter()          # of malformed lines
+        self.first = self.last = ""     # timestamps of the purchases judged
+        self.reason = ""                # of the first malformed line
+        self.events_elsewhere = False   # whether the log has events that are not counted
 
-    def tell(self, method, *arguments):
-        """Call a method."""
-        getattr(self, method)(*arguments)
+    def add(self, findings):
+        """Count Findings; return them with the number of lines before them."""
+        findings = findings._replace(before=self.lines)
+        for malformed in findings.malformed:
+            self.show(self.place(findings, malformed), malformed.kind)
+            self.reason = self.reason or malformed.reason
+        self.lines += findings.lines
+        self.counts["events"] += findings.events
+        self.counts["purchases"] += findings.purchases
+        self.counts["skipped"] += len(findings.malformed)
+        self.counts["flagged"] += sum(1 for _ in flagged(findings))
+        if findings.first:
+            self.first = min(self.first or findings.first, findings.first)
+            self.last = max(self.last, findings.last)
+        return findings
 
-    def read(self, lines, events, purchases):
-        """So many more lines are read, of which so many are events, and purchases."""
-        self.lines += lines
-        self.counts["events"] += events
-        self.counts["purchases"] += purchases
+    def pass_over(self, findings):
+        """Count the lines of Findings that are not the run's to judge."""
+        self.lines += findings.lines
+        self.events_elsewhere |= findings.events > 0
 
-    def skipped(self, place, line, reason):
-        """The line `place` lines after those counted is malformed, and changes nothing."""
-        self.counts["skipped"] += 1
-        where = f"{self.name}:{self.lines + place + 1}"
-        if self.strict:
-            raise Failure(f"{where}: {reason} (--strict); no output file is changed")
-        if self.counts["skipped"] <= self.reports_shown:
-            self.console.report(f"{where}: skipped: {reason}")
-        for output in self.outputs:
-            output.skipped(line)
+    def place(self, findings, malformed):
+        """Return where a malformed line is, and what is wrong with it."""
+        return f"{self.name}:{findings.before + malformed.place + 1}: {malformed.reason}"
 
-    def flagged(self, line, flag):
-        """The purchase of a line is anomalous."""
-        self.counts["flagged"] += 1
-        for output in self.outputs:
-            output.flagged(line, flag)
+    def show(self, place, kind):
+        """Count a malformed line, and show it unless enough of its kind were shown."""
+        if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
+            kind = "of other kinds"
+        self.kinds[kind] += 1
+        if self.kinds[kind] <= self.lines_shown and kind in islice(self.kinds, self.kinds_shown):
+            self.console.info(f"skipped {place}")
 
-    def saw(self, place, seen):
-        """The output at a place has looked at the detector, in whatever process."""
-        self.outputs[place].saw(seen)
-
-    def failed(self, text):
-        """Another process could not go on."""
-        raise Failure(text)
+    def skipped(self):
+        """Return how many lines were skipped, by kind, most frequent first."""
+        shown = self.kinds.most_common(self.kinds_shown)
+        rest = self.counts["skipped"] - sum(number for _, number in shown)
+        kinds = [f"{number} {kind}" for kind, number in shown] + [f"{rest} others"] * (rest > 0)
+        return f"{self.name}: skipped {self.counts['skipped']}: {', '.join(kinds)}"
 
 
-STDOUT = "-", "/dev/stdout"
+def flagged(findings):
+    """Return an iterator over the purchases of Findings that are flagged."""
+    return (purchase for purchase in findings.judged if purchase.flag)
 
 
-def is_direct(path):
-    """Return whether an output is written directly, not by replacing a file."""
-    return (path in STDOUT or path.startswith(("/dev/fd/", "/proc/"))
-            or os.path.exists(path) and not os.path.isfile(path))
+Context = namedtuple("Context", "detector batch_log stream_log live whole earlier_lines console")
+Context.__doc__ = """What an output may ask about its run: the Detector; the Totals of both logs;
+whether the stream is a pipe, and whether all of it is read; how many lines of the stream the
+batch log stands for already; the Console."""
+
+
+def descriptor(path):
+    """Return the number of the open descriptor that an output's path stands for, or None.
+
+    >>> descriptor("-"), descriptor("/dev/fd/2"), descriptor("flags.json")
+    (1, 2, None)
+    """
+    for _ in range(40):             # symbolic links: /dev/stdout -> /proc/self/fd/1
+        match = re.fullmatch(rf"/dev/fd/([0-9]+)|/proc/(?:self|{os.getpid()})/fd/([0-9]+)", path)
+        if match or path == "-":
+            return int(match[1] or match[2]) if match else 1
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            break
+    return None
 
 
 class Output:
-    """A file that a run writes.  It is complete or not there: it is made beside its
-    place, and takes it in the end, once all files of the run are complete.  What is
-    not a regular file ("-": standard output) is written directly.
+    """A file that a run writes.  It is complete or not there: it is made beside its place, and
+    takes it in the end.  What is not a regular file ("-": standard output), or names an
+    open descriptor, is `direct`: it is written at once.  Where no file can be made beside its
+    place, or be moved there, an existing file is written into at the end.
 
-    A subclass is the option --`name`, with a line of `help`, and has any of the methods
+    A subclass is the option --`name`, with a line of `help`.  `needs` says what it needs beyond
+    the flagged purchases.  It has any of the methods
 
-    * skipped(line), flagged(line, flag): called for such lines, in the log's order;
-    * look(detector, user, timestamp, amount, flag): called for each purchase just judged,
-      in the process which does that; what it returns is told to saw(seen), in this process;
-    * beat(): called while the stream goes on, and while it pauses.
+    * take(findings): write what it wants of the Findings of some lines of the stream;
+    * tick(): called while a live stream goes on, and while it pauses.
 
-    `run` is the Run; at the end, its detector is in the state that the logs lead to.
+    Every method may raise OSError, which costs the run this output only.
     """
 
-    name = help = look = None
-    skipped = flagged = beat = staticmethod(ignore)
+    name = help = None
+    needs = Needs()
 
-    def __init__(self, path, run):
-        self.path, self.run = path, run
+    def __init__(self, path, context):
+        self.path, self.context = path, context
         self.file = self.temporary = None
-        self.direct = is_direct(path)
+        self.number = descriptor(path)
+        self.direct = self.number is not None or os.path.exists(path) and not os.path.isfile(path)
+        self.written = False        # whether a direct output has been written
 
     def open(self):
         """Begin to write.  Raises Failure if that is not possible."""
         try:
             if self.direct:
-                standard = self.path in STDOUT
-                self.file = open(1 if standard else self.path, "wb", closefd=not standard)
-                return
-            self.target = os.path.realpath(self.path)
-            folder = os.path.dirname(self.target)
-            os.makedirs(folder, exist_ok=True)
-            self.temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
-            self.file = open(self.temporary, "xb")
-            with contextlib.suppress(FileNotFoundError):
-                old = os.stat(self.target)
-                with contextlib.suppress(OSError, AttributeError):
-                    os.chown(self.temporary, old.st_uid, old.st_gid)
-                os.chmod(self.temporary, stat.S_IMODE(old.st_mode))
+                self.file = open(self.path if self.number is None else os.dup(self.number),
+                                 "wb", buffering=0)
+            else:
+                self.target = os.path.realpath(self.path)
+                self.open_beside()
         except OSError as error:
             raise Failure(f"{self.path}: cannot be written: {error.strerror}", 2) from None
 
-    @contextlib.contextmanager
-    def named(self):
-        """Let an OSError tell which file it is about."""
+    def open_beside(self):
+        """Make a file beside the place, or if that is refused one without a name."""
+        folder = os.path.dirname(self.target)
+        temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
         try:
-            yield
-        except OSError as error:
-            error.filename = self.path
-            raise
+            os.makedirs(folder, exist_ok=True)
+            self.file = open(temporary, "x+b")
+            self.temporary = temporary
+        except OSError:
+            if not os.access(self.target, os.W_OK):
+                raise
+            import tempfile
+            try:
+                self.file = tempfile.TemporaryFile()
+            except OSError:                     # nothing but the target can be written
+                import io
+                self.file = io.BytesIO()
+            return
+        with contextlib.suppress(OSError, AttributeError):
+            old = os.stat(self.target)
+            with contextlib.suppress(OSError, AttributeError):
+                os.chown(temporary, old.st_uid, old.st_gid)
+            os.chmod(temporary, stat.S_IMODE(old.st_mode))
+
+    def take(self, findings):
+        """Write what is wanted of Findings."""
+
+    def tick(self):
+        """Do what is due while a live stream goes on."""
 
     def write(self, text, errors="backslashreplace"):
-        """Write text, at once if somebody may be waiting for it."""
-        with self.named():
-            self.file.write(text.encode(errors=errors))
-            if self.direct:
-                self.file.flush()
+        """Write text; a direct output at once, however long its reader takes."""
+        data = text.encode(errors=errors)
+        if not self.direct:
+            self.file.write(data)
+            return
+        self.written = True
+        while data:
+            written = self.file.write(data)
+            if written is None:                 # non-blocking, and full
+                import select
+                poll = select.poll()
+                poll.register(self.file, select.POLLOUT)
+                poll.poll()
+            data = data[written or 0:]
 
     def complete(self):
         """Make sure that what was written is on its disk, if it has one."""
-        with self.named():
-            self.file.flush()
-            if stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
-                os.fsync(self.file.fileno())
+        self.file.flush()
+        if self.temporary or self.direct and stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
+            os.fsync(self.file.fileno())
 
     def replace(self):
         """Let the new file take its place."""
-        with self.named():
-            self.file.close()
-            if self.temporary:
+        self.file.flush()
+        if self.temporary:
+            try:
                 os.replace(self.temporary, self.target)
+                self.temporary = None
+                return
+            except PermissionError:
+                pass
+            except OSError as error:        # a mount point, say a single file in a container
+                if error.errno != errno.EBUSY:
+                    raise
+        if not self.direct:
+            self.write_into_place()
+
+    def write_into_place(self):
+        """Write the new content into the old file, which is not whole meanwhile; say so."""
+        import shutil
+        self.file.seek(0)
+        with open(self.target, "r+b") as target:
+            shutil.copyfileobj(self.file, target)
+            target.truncate()
+            target.flush()
+            os.fsync(target.fileno())
+        self.context.console.warn(f"{self.path}: cannot be replaced, so it was written into")
 
     def discard(self):
-        """Leave no trace, but for what has taken its place.
-
-        What is written directly is not closed: that could wait for a reader for ever.
-        """
+        """Leave no trace, but for what has taken its place."""
+        with contextlib.suppress(OSError, AttributeError):
+            self.file.close()
         if self.temporary:
-            with contextlib.suppress(OSError, AttributeError):
-                self.file.close()
             with contextlib.suppress(OSError):
                 os.unlink(self.temporary)
 
 
-def with_fields(line, flag, more=""):
-    """Return a flagged line as it was, with mean and sd, and more, before its last brace."""
-    return (f'{line.rstrip(BLANKS)[:-1]}, "mean": "{dollars(flag.mean)}", '
-            f'"sd": "{dollars(flag.sd)}"{more}}}\n')
+def with_fields(line, fields):
+    """Return a line, a JSON object, with fields (text) added before its last brace."""
+    return f"{line.rstrip(BLANKS)[:-1]}, {fields}}}\n"
 
 
-class Flags(Output):
+def mean_and_sd(baseline):
+    """Return the fields mean and sd of a Baseline as text, null if it is None."""
+    return '"mean": "%s", "sd": "%s"' % (*map(dollars, baseline),) if baseline else (
+        '"mean": null, "sd": null')
+
+
+class FlaggedPurchases(Output):
     """The flagged lines as they were, with mean and sd."""
 
     name, help = "output", 'the flagged purchases ("-": standard output)'
 
-    def flagged(self, line, flag):
-        self.write(with_fields(line, flag))
+    def take(self, findings):
+        for purchase in flagged(findings):
+            self.write(with_fields(purchase.line, mean_and_sd(purchase.flag)))
 
 
 class Rejects(Output):
@@ -1036,53 +1234,59 @@ class Rejects(Output):
 
     name, help = "rejects", "write every malformed line there, as it was"
 
-    def skipped(self, line):
-        self.write(line + "\n", "surrogateescape")
+    def take(self, findings):
+        for malformed in findings.malformed:
+            self.write(malformed.line + "\n", "surrogateescape")
 
 
 class Notify(Output):
-    """The flagged lines, with whom to tell: the friends, and those to recommend the
-    buyer to, at distance 2..D: nearest first, then with most friends in common, then by id."""
+    """The flagged lines, with whom to tell: the friends, and those to recommend the buyer to."""
 
-    name, help = "notify", "write each flagged purchase with the users who are to be told"
+    name, help = "notify", "write each flagged purchase with the users to notify"
+    needs = Needs(audience=True)
 
-    @staticmethod
-    def look(detector, user, timestamp, amount, flag):
-        if flag:
-            friends, *further = detector.social.rings(user, detector.degree)
-            common = Counter(chain.from_iterable(map(detector.social.circle, friends)))
-            recommend = []
-            for ring in further:
-                recommend += sorted(sorted(ring), key=common.__getitem__, reverse=True)
-            return sorted(friends), recommend
+    def take(self, findings):
+        for purchase in flagged(findings):
+            self.write(with_fields(purchase.line, '%s, "feed": %s, "recommend": %s' % (
+                mean_and_sd(purchase.flag), *map(as_json, purchase.audience))))
 
-    def saw(self, seen):
-        self.told = ', "feed": %s, "recommend": %s' % tuple(map(as_json, seen))
 
-    def flagged(self, line, flag):
-        self.write(with_fields(line, flag, self.told))
+class Verdicts(Output):
+    """Every purchase judged, with the size, mean and sd of its window, flagged or not."""
+
+    name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
+    needs = Needs(every=True, window=True)
+
+    def take(self, findings):
+        for purchase in findings.judged:
+            size, baseline = purchase.window
+            self.write(with_fields(purchase.line, '"window": %d, %s, "flagged": %s' % (
+                size, mean_and_sd(baseline), "true" if purchase.flag else "false")))
 
 
 class Snapshot(Output):
-    """A batch log that stands for all that was read: D, T, the friendships and every
-    user's last T purchases, sorted, so that the same state gives the same bytes."""
+    """A batch log that stands for all that was read: D, T, how many lines of the stream, the
+    friendships and every user's last T purchases, sorted, so that the same state gives the
+    same bytes."""
 
     name, help = "snapshot", "write a batch log that stands for all that was read"
 
     def open(self):
-        if not self.run.to_the_end:
+        if not self.context.whole:
             raise Failure("--snapshot needs the last --shard: only that reads all of STREAM", 2)
         super().open()
 
     def complete(self):
-        detector, ids, amounts = self.run.detector, Memo(as_json, sys.maxsize), Memo(dollars)
-        rows = [(purchase, user) for user, purchases in detector.history.of.items()
+        detector, ids, amounts = self.context.detector, Memo(as_json, sys.maxsize), Memo(dollars)
+        rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
                 for purchase in purchases]
         # Two stable sorts by plain keys are quicker than one by (timestamp, seq).
         rows.sort(key=lambda row: row[0][1])
         rows.sort(key=lambda row: row[0][0])
         before = rows[0][0][0] if rows else "1970-01-01 00:00:00"
-        self.write(f'{{"D":"{detector.degree}", "T":"{detector.tracked}"}}\n')
+        lines = self.context.earlier_lines + self.context.stream_log.lines
+        self.write(f'{{"D":"{detector.degree}", "T":"{detector.tracked}", '
+                   f'"stream_lines":"{lines}"}}\n')
         for user, friends in sorted(detector.social.friends.items()):
             self.write("".join(f'{{"event_type":"befriend", "timestamp":"{before}", '
                                f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
@@ -1094,501 +1298,473 @@ class Snapshot(Output):
         super().complete()
 
 
-# ---------------------------------------------------------------- a page to look at
-
-_STYLE = """
-:root { color-scheme: light dark; background: Canvas;
-  --faint: #59636e; --data: #0969da; --flag: #cf222e }
-@media (prefers-color-scheme: dark) {
-  :root { --faint: #9da7b1; --data: #58a6ff; --flag: #ff7b72 } }
-body { margin: 0 auto; padding: 8px 16px; max-width: 1100px; overflow-wrap: anywhere;
-  font: 16px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-h1 { font-size: 24px } h1 + p { max-width: 50em }
-h2, caption { font-size: 16px; font-weight: 600; margin: 32px 0 0; text-align: left }
-h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; color: var(--faint) }
-svg { box-sizing: border-box; width: 100%; height: 264px; padding: 36px 36px 28px 64px;
-  overflow: visible; font-size: 12px; text-anchor: middle; fill: var(--faint) }
-svg svg { padding: 0; height: 100% } svg[role]:not(:has(line)) { display: none }
-.y { text-anchor: end }
-path { stroke: var(--data); stroke-width: 1.5px; vector-effect: non-scaling-stroke;
-  fill: var(--data); fill-opacity: .12 }
-circle { fill: var(--flag); fill-opacity: .5; stroke: var(--flag) }
-line { stroke: var(--faint); stroke-opacity: .6 } .x line, .y line { stroke-opacity: .2 }
-.tables { display: flex; flex-wrap: wrap; gap: 0 64px } .tables div { overflow-x: auto }
-table { border-collapse: collapse; font-size: 14px } table, time { white-space: nowrap }
-th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
-th + *, td + * { padding-left: 1.5em }
-tbody th, .timestamp, .user { text-align: left; font-weight: 400 }
-@media (max-width: 600px) { .x text:nth-of-type(even) { display: none } }
-@media print { tr, svg { break-inside: avoid } .tables { display: block } }
-"""
-_DAY, _YEAR = 86400, 365 * 86400
-_ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
-_INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
-    (1, "s", (1, 2, 5, 10, 15, 30)), (60, "min", (1, 2, 5, 10, 15, 30)),
-    (3600, "h", (1, 2, 3, 6, 12)),
-    (_DAY, "d", (1, 2, 7, 14, 30, 60, 91, 182, *(365 * n for n in _ROUND[:11])))) for n in numbers}
-_WIDTHS = {19: "seconds", 16: "minutes", 13: "hours", 10: "days", 7: "months", 4: "years"}
+OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Snapshot      # they take their places in this order
 
 
-def gather(tallies, more):
-    """Add (key, tally) pairs to a dict of tallies; return it.
+# --------------------------------------------------------------- the signals
 
-    A tally is (number, total, sum of squares, largest, first timestamp) of some purchases.
-    If the pairs are in the order of the log, the keys are in that of their first ones in it.
-    """
-    for key, (number, total, squares, largest, first) in more:
-        if key in tallies:
-            old = tallies[key]
-            if first < old[4]:
-                del tallies[key]
-            number, total, squares = number + old[0], total + old[1], squares + old[2]
-            largest, first = max(largest, old[3]), min(first, old[4])
-        tallies[key] = number, total, squares, largest, first
-    return tallies
+class Signals:
+    """SIGINT, SIGTERM and SIGHUP, while a `with` block runs: the first one raises
+    KeyboardInterrupt, unless `deferred` is set; then it is only `received`.
 
-
-def legible(value):
-    """Return a text or int as HTML, cut to 60 characters, all of which can be seen."""
-    from html import escape
-    text = value if isinstance(value, str) else f"{value:,}"
-    text = printable(text[:61])
-    return escape(text if len(text) <= 60 else text[:60] + "…", quote=False)
-
-
-def money(cents):
-    """Return cents as dollars with thousands separators: 1,601.83."""
-    return re.sub(r"\B(?=(\d{3})+\.)", ",", dollars(cents))
-
-
-def table(name, caption, count, heads, rows):
-    """Return a <table> of rows of texts and of whole numbers, the first ones of `count`.
-
-    Timestamps and users are what a row is about: its heads, and left-aligned.
-    """
-    heads = heads.split(", ")
-    columns = "".join(f'<th scope="col" class="{head}">{head}</th>' for head in heads)
-    row = "<tr>%s</tr>\n" % "".join('<th scope="row">%s</th>' if head in ("timestamp", "user")
-                                    else "<td>%s</td>" for head in heads)
-    body = "".join(row % tuple(map(legible, cells)) for cells in rows)
-    part = "" if 0 < count == len(rows) else f"{len(rows)} of {count:,}" if count else "none"
-    return (f'<div tabindex="0"><table id="{name}">\n<caption>{caption} <small>{part}</small>'
-            f"</caption>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div>")
-
-
-def chart(name, title, words, x_ticks=(), y_ticks=(), marks=()):
-    """Return an <svg> of (what it is, shapes) marks on a grid, with a title and words.
-
-    Positions are in per cent of the plot and sizes in pixels, so text is as large on
-    any screen; the labels of the (position, label) ticks stand in the padding.
-    """
-    x_axis = "".join(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="100%"/>'
-                     f'<text x="{x:.2f}%" y="100%" dy="20">{label}</text>' for x, label in x_ticks)
-    y_axis = "".join(f'<line x2="100%" y1="{y:.2f}%" y2="{y:.2f}%"/>'
-                     f'<text x="-10" y="{y:.2f}%" dy="4">{label}</text>' for y, label in y_ticks)
-    plot = "\n".join(f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
-    return (f'<h2>{title}</h2>\n<p>{words}</p>\n<svg id="{name}" role="img">\n'
-            f"<title>{title}</title><desc>{words}</desc>\n"
-            f'<g class="x">{x_axis}</g>\n<g class="y">{y_axis}</g>\n{plot}\n</svg>')
-
-
-class Period:
-    """The time of a stream in at most 240 intervals, of the shortest round length that does.
-
-    A time is in seconds since the year 1 began; intervals begin at multiples of their length.
+    While `giving_up` is set, a second one raises InterruptedError: nobody reads an output.
+    A signal that was ignored before, as under nohup, stays ignored.
     """
 
-    def __init__(self, first, last):
-        first, last = self.seconds(first), self.seconds(last)
-        size = next(size for size in _INTERVALS if last // size - first // size < 240)
-        self.times = range(first // size * size, (last // size + 1) * size, size)
+    NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
-    @staticmethod
-    def seconds(timestamp):
-        """Return the time when a second, or minute, ... or year, begins."""
-        text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
-        return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
+    def __init__(self):
+        self.received, self.deferred, self.giving_up, self.before = None, False, False, {}
 
-    @staticmethod
-    def timestamp(time):
-        """Return the timestamp of a time."""
-        return str(datetime.min + timedelta(seconds=time))
+    def __enter__(self):
+        for number in self.NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                with contextlib.suppress(ValueError):       # not the main thread
+                    self.before[number] = signal.signal(number, self.receive)
+        return self
 
-    def across(self, time):
-        """Return where a time is, in per cent of the period."""
-        return 100 * (time - self.times.start) / (self.times.stop - self.times.start)
+    def receive(self, number, frame):
+        if self.received and self.giving_up:
+            self.giving_up = False
+            raise InterruptedError(errno.EINTR, "nobody reads it")
+        self.received = self.received or signal.Signals(number)
+        if not self.deferred:
+            self.deferred = True
+            raise KeyboardInterrupt
 
-    def ticks(self):
-        """Return up to nine (position, label); when 30 days apart, at months or years."""
-        step = next(size for size in _INTERVALS if len(self.times) * self.times.step <= 8 * size)
-        times = range(-(-self.times.start // step) * step, self.times[-1] + 1, step)
-        part = slice(10) if step >= _DAY else slice(5, 16) if step >= 60 else slice(11, 19)
-        if step >= 30 * _DAY:
-            part = slice(4 if step >= _YEAR else 7)
-            labels = sorted({self.timestamp(time)[part] for time in self.times})
-            times = map(self.seconds, labels[::-(-len(labels) // 8)])
-        return [(self.across(time), self.timestamp(time)[part])
-                for time in times if time >= self.times.start]
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
-class Report(Output):
-    """A page to look at: what happened, where the flags are, how far they stand out.
-
-    It is made of tallies (see `gather`) by timestamp and by user.  Memory is bounded:
-    of more than `limit` timestamps all are cut to minutes, then to hours, and so on.
-    """
-
-    name, help = "report", "write a page that shows what happened, live if STREAM is"
-    limit, dots = 100000, 500
-
-    def __init__(self, path, run):
-        super().__init__(path, run)
-        self.width = 19         # characters of a timestamp that are kept
-        self.moments = {}       # timestamp -> tally of its purchases
-        self.flagged_at = {}    # timestamp -> tally of its flagged purchases
-        self.users = {}         # user -> tally of the flagged purchases
-        self.farthest = []      # (mean - amount, timestamp, user, amount, flag)
-        self.shown, self.due = None, 0      # lines on the live page; when there may be another
-
-    @staticmethod
-    def look(detector, user, timestamp, amount, flag):
-        history = detector.history
-        return history.moments[timestamp], user, history.amounts[amount], flag
-
-    def saw(self, seen):
-        timestamp, user, amount, flag = seen
-        moment = timestamp[:self.width]
-        tally = 1, amount, amount * amount, amount, timestamp
-        gather(self.moments, ((moment, tally),))
-        if flag is not None:
-            gather(self.flagged_at, ((moment, tally),))
-            gather(self.users, ((user, tally),))
-            self.farthest.append((flag.mean - amount, timestamp, user, amount, flag))
-            if len(self.farthest) > 2 * self.dots:
-                self.rank()
-        while len(self.moments) > self.limit:
-            self.shorten()
-
-    def beat(self):
-        """Show how a live stream goes on, at most every two seconds."""
-        lines, now = self.run.stream.lines, time.monotonic()
-        if self.run.live and not self.direct and lines != self.shown and now > self.due:
-            self.shown, self.due = lines, now + 2
-            self.show(refresh=True)
-
-    def show(self, refresh=False):
-        """Let the page so far take the place of the one before."""
-        live = Output(self.path, self.run)
-        try:
-            live.open()
-            live.write(self.page(refresh))
-            live.replace()
-        finally:
-            live.discard()
-
-    def complete(self):
-        self.write(self.page())
-        super().complete()
-
-    def replace(self):
-        super().replace()
-        self.shown = None
-
-    def discard(self):
-        """Of a live run that ends midway a last page stays, which is not live."""
-        super().discard()
-        if self.shown is not None:
-            with contextlib.suppress(OSError, Failure):
-                self.show()
-
-    def rank(self):
-        """Keep the farthest, in order.  Sorting is stable: ties stay in the order of the log."""
-        self.farthest.sort(key=itemgetter(0, 1))
-        del self.farthest[self.dots:]
-
-    def shorten(self):
-        """Keep less of every timestamp."""
-        self.width = next(width for width in _WIDTHS if width < self.width)
-        self.moments, self.flagged_at = (
-            gather({}, ((moment[:self.width], tally) for moment, tally in tallies.items()))
-            for tallies in (self.moments, self.flagged_at))
-
-    def page(self, refresh=False):
-        """Return the page.  With `refresh` a browser reads it again and again."""
-        self.rank()
-        detector, batch, stream = self.run.detector, self.run.batch, self.run.stream
-        first, last = min(self.moments, default=""), max(self.moments, default="")
-        period = Period(first, last) if first else None
-        span = f", from <time>{first}</time> to <time>{last}</time>" if first else ""
-        judged, flagged = (sum(tally[0] for tally in tallies.values())
-                           for tallies in (self.moments, self.flagged_at))
-        return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-{'<meta http-equiv="refresh" content="2">' if refresh else ""}
-<title>Anomalous purchases in {legible(stream.name)}</title>
-<style>{_STYLE}</style></head>
-<body><h1>Anomalous purchases</h1>
-<p>Purchases judged: <b>{judged:,}</b>{span}. Flagged:
-<b>{flagged:,}</b> ({money(10000 * flagged // max(judged, 1))}%), for being more than 3 sd above
-the mean of the last T = {detector.tracked:,} purchases in the buyer’s network,
-D = {detector.degree:,} degrees.
-Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
-Logs: {legible(batch.name)}, {legible(stream.name)}.
-{"" if self.width == 19 else f"Timestamps, being so many, are cut to {_WIDTHS[self.width]}."}</p>
-{self.over_time(period)}
-{self.amounts(period)}
-<div class="tables">
-{self.tables()}
-</div></body></html>
-"""
-
-    def over_time(self, period):
-        """Return the chart of the purchases per interval, with a pin where some are flagged."""
-        if not period:
-            return chart("over-time", "Purchases over time", "There are no purchases.")
-        times, size = period.times, period.times.step
-        purchases, flagged = (
-            gather({}, ((period.seconds(moment) // size * size, tally)
-                        for moment, tally in tallies.items()))
-            for tallies in (self.moments, self.flagged_at))
-        numbers = [purchases[time][0] if time in purchases else 0 for time in times]
-        step = next(n for n in _ROUND if 4 * n >= max(numbers))
-        top = -(-max(numbers) // step) * step
-        unit = _INTERVALS[size]
-        words = f"Purchases per {unit}. The dots above are for flagged ones, larger for more."
-        line = "".join(f"V{-number}H{i}" for i, number in enumerate(numbers, 1))
-        marks = [(words, f'<svg viewBox="0 {-top} {len(times)} {top}" preserveAspectRatio="none">'
-                         f'<path d="M0 0{line}V0"/></svg>')]
-        for time, (number, _, _, largest, _) in sorted(flagged.items()):
-            marks.append((
-                f"{period.timestamp(time)}, {unit}: purchases {purchases[time][0]:,}, "
-                f"flagged {number:,}, the largest {money(largest)}",
-                f'<circle cx="{period.across(time + size / 2):.2f}%" cy="-16" '
-                f'r="{2 + 3.5 * log10(1 + number):.1f}"/>'))
-        return chart("over-time", "Purchases over time", words, period.ticks(), [
-            (100 - 100 * n / top, f"{n:,}") for n in range(0, top + 1, step)], marks)
-
-    def amounts(self, period):
-        """Return the chart of the flagged amounts, each with its mean and limit."""
-        if not self.farthest:
-            return chart("amounts", "Flagged amounts", "Nothing is flagged.")
-        least = max(1, min(flag.mean for *_, flag in self.farthest))
-        low = max(n for n in _ROUND if n <= least)
-        high = next(n for n in _ROUND if n > max(low, *(row[3] for row in self.farthest)))
-
-        def y(cents):
-            return 100 - 100 * log10(max(cents, low) / low) / log10(high / low)
-
-        grids = ([n for n in _ROUND[::every] if low <= n <= high] for every in (1, 3, 6, 9))
-        grid = next(grid for grid in grids if len(grid) <= 8)
-        marks = []
-        for _, timestamp, user, amount, (mean, sd) in self.farthest:
-            x, limit = period.across(period.seconds(timestamp) + .5), mean + 3 * sd
-            marks.append((
-                f"{timestamp}, user {legible(user)}: {money(amount)}, "
-                f"mean {money(mean)}, limit {money(limit)}",
-                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(mean):.2f}%" y2="{y(limit):.2f}%"/>'
-                f'<circle cx="{x:.2f}%" cy="{y(amount):.2f}%" r="3"/>'))
-        words = "On a logarithmic scale, each above a line from its mean to its limit, mean + 3 sd."
-        return chart("amounts", "Flagged amounts", words, period.ticks(), [
-            (y(n), "≤ " * (n == 1) + (f"{n // 100:,}" if n >= 100 else dollars(n)))
-            for n in grid], marks)
-
-    def tables(self):
-        """Return the tables; of equals the earlier stands first."""
-        def most(tallies):
-            return nsmallest(20, tallies.items(), key=lambda item: (-item[1][0], item[1][4]))
-
-        flagged = {moment: tally[0] for moment, tally in self.flagged_at.items()}
-        return "\n".join([
-            table("busiest", "Busiest timestamps", len(self.moments),
-                  "rank, timestamp, purchases, total, flagged",
-                  [(rank, moment, number, money(total), flagged.get(moment, 0))
-                   for rank, (moment, (number, total, *_)) in enumerate(most(self.moments), 1)]),
-            table("flagged-times", "Timestamps with most flags", len(flagged),
-                  "rank, timestamp, flagged, mean, sd",
-                  [(rank, moment, tally[0], *map(money, baseline(*tally[:3])))
-                   for rank, (moment, tally) in enumerate(most(self.flagged_at), 1)]),
-            table("flagged", "Flagged purchases, farthest above their mean first",
-                  sum(flagged.values()), "timestamp, user, amount, mean, sd, sd above",
-                  [(timestamp, user, money(amount), money(mean), money(sd),
-                    money(100 * (amount - mean) // sd)[:-1] if sd else "∞")
-                   for _, timestamp, user, amount, (mean, sd) in self.farthest[:200]]),
-            table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
-                  [(user, tally[0], money(tally[3])) for user, tally in most(self.users)])])
-
-
-OUTPUTS = Flags, Rejects, Notify, Report, Snapshot      # they take their places in this order
-
-
-# ------------------------------------------------- parts of a stream, in processes
+# --------------------------------------------------------------- the workers
 
 PART = 1 << 18      # bytes that are worth a process
 
 
-def number_of_jobs(jobs, size, state):
-    """Return in how many processes to judge `size` bytes; `jobs` if that is given.
+CGROUP = "/sys/fs/cgroup"
+QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")    # versions 2 and 1
 
-    A fork of a large state costs what judging a part of its size does: `state` is
-    how many bytes it was read from.
+
+def processors():
+    """Return how many processors this process can use: its affinity, within its cgroup's quota."""
+    if hasattr(os, "process_cpu_count"):
+        number = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        number = len(os.sched_getaffinity(0))
+    else:
+        number = os.cpu_count() or 1
+    for names in QUOTAS:
+        with contextlib.suppress(OSError, ValueError):
+            words = []
+            for name in names:
+                with open(os.path.join(CGROUP, name)) as file:
+                    words += file.read().split()
+            quota, period = map(int, words)         # "max" is no int: there is no quota
+            if quota > 0:
+                number = min(number, -(-quota // period))
+    return number
+
+
+def number_of_jobs(jobs, size, state):
+    """Return in how many processes to judge `size` bytes: `jobs` if that is given, but at most
+    4 for each processor.
+
+    A fork of a large state costs what judging a part of its size does: `state` is the number
+    of bytes that it was read from.
     """
     if not size or not hasattr(os, "fork"):
         return 1
     if jobs:
-        return jobs
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
-        os.cpu_count() or 1)
-    return max(1, min(processors, size // max(PART, state // 24)))
+        return min(jobs, 4 * processors())
+    return max(1, min(processors(), size // max(PART, state // 24)))
 
 
-class Kept:
-    """Calls of tell(method, ...), kept in a file to be made by another process, or later."""
+class Recording:
+    """Findings that one process writes into an unnamed file and another one reads from it.
+
+    Its last entry is a mark: None, or the text of the error that ended it.
+    """
 
     def __init__(self, stack):
         import pickle
         import tempfile
         self.file, self.pickle = stack.enter_context(tempfile.TemporaryFile()), pickle
 
-    def tell(self, *call):
-        self.pickle.dump(call, self.file, self.pickle.HIGHEST_PROTOCOL)
+    def record(self, all_findings):
+        """Write Findings as they come, then the mark."""
+        mark = None
+        try:
+            for findings in all_findings:
+                self.pickle.dump(findings, self.file, self.pickle.HIGHEST_PROTOCOL)
+        except (Failure, OSError, ImportError, *NO_MEMORY) as error:
+            mark = explained(error)
+        self.pickle.dump(mark, self.file)
+        self.file.flush()
 
-    def again(self, tell):
-        """Make the calls."""
+    def __iter__(self):
+        """Yield the Findings.  Raises Failure unless the mark says that they are complete."""
         self.file.seek(0)
-        with contextlib.suppress(EOFError):
-            while True:
-                tell(*self.pickle.load(self.file))
+        try:
+            findings = self.pickle.load(self.file)
+            while isinstance(findings, Findings):
+                yield findings
+                findings = self.pickle.load(self.file)
+        except (EOFError, self.pickle.UnpicklingError):
+            findings = "a worker process died, perhaps for lack of memory or disk space"
+        if findings:
+            raise Failure(findings)
 
 
-def work(parent, task, kept):
-    """Do task(tell, beat) in a process forked for it, and end that."""
-    def beat(data):
+def work(parent, recording, judge_part):
+    """Record the Findings of a part in a process forked for it, and end that process, without
+    exit handlers and tracebacks."""
+    def on_read(data):
         if os.getppid() != parent:
             os._exit(1)
 
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)    # the parent will see to it
+        for number in signal.SIGINT, signal.SIGHUP:
+            signal.signal(number, signal.SIG_IGN)       # the parent ends its workers
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        try:
-            task(kept.tell, beat)
-        except (Failure, OSError, *NO_MEMORY) as error:
-            kept.tell("failed", explained(error))
-        kept.file.flush()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.NUMBERS)
+        recording.record(judge_part(on_read))
         os._exit(0)
     finally:
-        os._exit(1)     # without what a process does at its end, or says of an error
+        os._exit(1)
 
 
-def set_to_work(tasks, kept, stack):
-    """Return processes at `work`, each with a task and its Kept.  The ExitStack ends them."""
+def start_workers(judge_parts, stack):
+    """Return a Recording and a process at `work` for each part.  The ExitStack ends them.
+
+    Raises OSError if there is no folder for recordings, or a process is refused.
+    """
     import multiprocessing
     fork = multiprocessing.get_context("fork").Process
     # No signal may come between the start of a process and its being noted.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.NUMBERS)
     stack.callback(signal.pthread_sigmask, signal.SIG_SETMASK, before)
     workers = []
-    for task, calls in zip(tasks, kept):
-        worker = fork(target=work, args=(os.getpid(), task, calls))
+    for judge_part in judge_parts:
+        recording = Recording(stack)
+        worker = fork(target=work, args=(os.getpid(), recording, judge_part))
         worker.start()
         stack.callback(worker.join)
-        stack.callback(worker.kill)             # the last one put there comes first
-        workers.append(worker)
+        stack.callback(worker.kill)             # the stack's last entry is called first
+        workers.append((recording, worker))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return workers
 
 
-def judge_stream(log, cuts, run, beat, stack):
-    """Judge the parts of the stream log that lie between its cuts, each in a process;
-    what ends the processes goes on the ExitStack.
+def judge_in_parts(log, boundaries, judge_chunks, detector, on_read, stack, alone=False):
+    """Yield the Findings of the parts of a stream between its boundaries, in order.
 
-    Each process applies all events before its part but judges only its part, so
-    the parts joined in order are what one process would have written.  The last
-    part is judged here.
+    Each part is judged in a process of its own, the last one in this process.  Each process
+    first applies all events before its part, so the parts together are what one process
+    would find.  `judge_chunks(chunks)` yields the Findings of chunks.  Where no process can be
+    started, all is judged here if `alone` allows that; else OSError is raised.
     """
-    def passed(method, lines, *more):
-        if method == "read":
-            run.stream.lines += lines
+    def judge_part(part, on_read):
+        for _ in replay(log.chunks(boundaries[0], part[0], on_read), detector):
+            pass
+        yield from judge_chunks(log.chunks(*part, on_read))
 
-    def judge(part, tell, beat):
-        own = Log(log.path)             # with a place of its own
-        with own.file:
-            replay(own.chunks(cuts[0], part[0], beat), detector, detector.record, ignore)
-            judge_part(own.chunks(*part, beat), run, tell)
-
-    detector, parts = run.detector, list(zip(cuts, cuts[1:]))
-    replay(log.chunks(0, cuts[0], beat), detector, detector.record, passed)
-    if len(parts) == 1:
-        return judge_part(log.chunks(*cuts, beat), run, run.stream.tell)
-    detector.history.of_everybody()     # or every process would do this again
-    kept = [Kept(stack) for part in parts]
-    workers = set_to_work([partial(judge, part) for part in parts[:-1]], kept, stack)
-    judge(parts[-1], kept[-1].tell, beat)
-    for worker in workers:
+    *others, last = zip(boundaries, boundaries[1:])
+    workers = []
+    try:
+        if others:
+            detector.history.recent_purchases()     # or every process would collect them
+            workers = start_workers([partial(judge_part, part) for part in others], stack)
+            own = Recording(stack)
+    except OSError:
+        if not alone:
+            raise
+        stack.close()
+        workers, last = [], (boundaries[0], boundaries[-1])
+    if not workers:
+        yield from judge_part(last, on_read)
+        return
+    own.record(judge_part(last, on_read))
+    for recording, worker in workers:
         worker.join()
-        if worker.exitcode:
-            raise Failure("a worker process died, maybe for lack of memory or disk space; "
-                          "no output file is changed")
-    for calls in kept:
-        calls.again(run.stream.tell)
+        yield from recording
+    yield from own
 
 
-def judge_part(chunks, run, tell):
-    """Judge the purchases of a part of the stream, and tell what comes of it."""
-    detector = run.detector
-    looks = [(place, output.look) for place, output in enumerate(run.stream.outputs)
-             if output.look]
+# ------------------------------------------------------------------- the run
 
-    def purchase(user, timestamp, amount):
-        flag = detector.purchase(user, timestamp, amount)
-        for place, look in looks:
-            seen = look(detector, user, timestamp, amount, flag)
-            if seen:
-                tell("saw", place, seen)
-        return flag
+LIVE_PIECE = 1 << 10    # bytes of a live stream between two looks at the signals: ten lines
 
-    replay(chunks, detector, purchase if looks else detector.purchase, tell)
+
+class Run:
+    """One run of the command line: open, load, judge, write and summarize, in this order.
+
+    What an error or a signal does depends on how far the run is:
+
+    state                    error                          signal (status 128 + number)
+    open                     status 2, nothing is changed   nothing is changed
+    load, judge a file       status 1, nothing is changed   nothing is changed
+    judge a live stream      status 1, what was judged      the lines in hand are judged,
+                             before is written              then all is written
+    write                    each output by itself          ignored
+
+    A pipe is a live stream.  An output that fails is reported and dropped, the others go on,
+    and the status is 1.  A second signal gives up on an output that nobody reads.
+    """
+
+    def __init__(self, args, console, signals, stack):
+        self.args, self.console, self.signals, self.stack = args, console, signals, stack
+        self.opened = []            # all outputs
+        self.outputs = []           # those that have not failed
+        self.failures = []          # of those that have
+        self.error = None           # what ended a live stream
+        self.times = []
+        self.end = None             # where the part of the stream that is judged ends
+
+    def open(self):
+        """Open the logs, read the parameters, open the outputs."""
+        args, console = self.args, self.console
+        batch_log, stream_log = self.logs = Log(args.batch), Log(args.stream, LIVE_PIECE)
+        for log in self.logs:
+            self.stack.enter_context(log.file)
+        check_files(args, self.logs)
+        k, shards = args.shard
+        live = not stream_log.is_file
+        if shards > 1 and live:
+            raise Failure("--shard needs a STREAM that is a regular file", 2)
+        batch, stream = (Totals(log.name, console) for log in self.logs)
+        degree, tracked, header, self.batch_chunks = read_parameters(
+            batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),
+            args.degree, args.tracked)
+        earlier_lines = self.read_place(header, tracked)
+        if args.resume:
+            stream_log.skip(earlier_lines)
+            stream_log.growing = True
+            stream.lines, earlier_lines = earlier_lines, 0
+        self.context = Context(Detector(degree, tracked, args.sd), batch, stream, live,
+                               k == shards, earlier_lines, console)
+        for kind, path in args.outputs:
+            output = kind(path, self.context)
+            self.stack.callback(output.discard)
+            output.open()
+            self.opened.append(output)
+        self.outputs = self.opened[:]
+
+    def read_place(self, header, tracked):
+        """Return how many lines of the stream the batch log, if a snapshot, stands for."""
+        if "stream_lines" not in header:
+            return 0
+        try:
+            if tracked > whole_number(header.get("T"), 2):
+                self.console.warn(f"{self.args.batch}: holds only the last {header['T']} purchases "
+                                  f"of each user, so a window of {tracked} may lack some")
+            return whole_number(header["stream_lines"], 0)
+        except ValueError as error:
+            raise Failure(f"{self.args.batch}: stream_lines or T: {error}", 2) from None
+
+    def load(self):
+        """Build the state from the batch log."""
+        self.times.append(time.perf_counter())
+        detector, totals = self.context.detector, self.context.batch_log
+        for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
+            self.receive(totals, findings, take=self.args.shard[0] == 1)
+        self.require_events(totals, self.logs[0], self.logs[0].size)
+        self.newest = detector.history.newest
+        self.times.append(time.perf_counter())
+
+    def judge(self):
+        """Judge the stream, and let the outputs take what is found."""
+        totals, log = self.context.stream_log, self.logs[1]
+        self.signals.deferred = self.context.live
+        try:
+            for findings in self.judged():
+                self.receive(totals, findings)
+                if not self.outputs:
+                    break
+        except (Failure, OSError, ImportError, *NO_MEMORY) as error:
+            if not self.context.live:
+                raise
+            self.error = error
+        self.require_events(totals, log, self.end)
+        self.times.append(time.perf_counter())
+
+    def judged(self):
+        """Return an iterator over the Findings of the part of the stream that is judged."""
+        args, (batch_log, log), detector = self.args, self.logs, self.context.detector
+        totals = self.context.stream_log
+        needs = Needs(*map(any, zip(*(output.needs for output in self.outputs))))
+        judge_chunks = partial(judge, detector=detector, needs=needs, strict=args.strict)
+        if self.context.live:
+            return judge_chunks(log.chunks(on_read=self.on_read_live()))
+        jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch_log.size)
+        boundaries = log.boundaries(jobs, args.shard)
+        self.end = boundaries[-1]
+        for findings in replay(log.chunks(log.start, boundaries[0]), detector):
+            totals.pass_over(findings)
+        return judge_in_parts(log, boundaries, judge_chunks, detector,
+                              self.console.progress(totals, boundaries[-1] - boundaries[-2]),
+                              self.stack.enter_context(contextlib.ExitStack()), not args.jobs)
+
+    def on_read_live(self):
+        """Return an on_read function that also ticks the outputs, and ends at a signal."""
+        progress = self.console.progress(self.context.stream_log, 0)
+
+        def on_read(data):
+            progress(data)
+            self.each(lambda output: output.tick())
+            return self.signals.received or not self.outputs
+
+        return on_read
+
+    def receive(self, totals, findings, take=True):
+        """Count Findings and let the outputs take them; raise Failure if they end the run."""
+        findings = totals.add(findings)
+        if take:
+            self.each(lambda output: output.take(findings))
+        if self.args.strict and findings.malformed:
+            raise Failure(f"{totals.place(findings, findings.malformed[0])} (--strict)")
+
+    def each(self, act):
+        """Call act(output) for every output; drop the outputs that fail."""
+        for output in self.outputs[:]:
+            try:
+                try:
+                    self.signals.giving_up = output.direct
+                    act(output)
+                finally:
+                    self.signals.giving_up = False
+            except OSError as error:
+                error.filename = output.path
+                self.outputs.remove(output)
+                self.failures.append(error)
+                if self.outputs:
+                    self.console.warn(f"{explained(error)}; it is given up, the others go on")
+
+    def require_events(self, totals, log, end):
+        """Raise Failure if a log has malformed lines and, up to its part's end and from there
+        on, not one event: it is another kind of file."""
+        if totals.counts["events"] or totals.events_elsewhere or not totals.reason:
+            return
+        if log.is_file and any(findings.events for findings in replay(
+                log.chunks(end), Detector(1, 2))):
+            return
+        head = os.pread(log.file.fileno(), CHUNK, log.start) if log.is_file else log.head
+        raise Failure(f"{log.name}: has not one event: {kind_of_file(head, totals.reason)}")
+
+    def write(self):
+        """Let all outputs take their places."""
+        self.stopped = self.context.live and self.signals.received
+        self.signals.deferred = True
+        self.each(lambda output: output.complete())
+        self.each(lambda output: output.replace())
+
+    def summarize(self):
+        """Say what was done; return the exit status."""
+        if not self.outputs:
+            if all(isinstance(error, BrokenPipeError) for error in self.failures):
+                return 0
+            raise self.failures[-1]
+        context, console, (start, loaded, judged) = self.context, self.console, self.times
+        batch, stream = context.batch_log, context.stream_log
+        span = f", {stream.first} to {stream.last}" if stream.first else ""
+        console.info(
+            f"batch {batch.counts['events']} events ({batch.counts['skipped']} skipped), "
+            f"stream {stream.counts['events']} events ({stream.counts['skipped']} skipped), "
+            f"{stream.counts['purchases']} judged, {stream.counts['flagged']} flagged above "
+            f"{context.detector.limit}{span}, {loaded - start:.2f} s batch + "
+            f"{judged - loaded:.2f} s stream; {', '.join(output.path for output in self.outputs)}")
+        for totals in batch, stream:
+            if totals.counts["skipped"]:
+                console.warn(totals.skipped())
+        newest = context.detector.history.newest
+        if context.whole and stream.last and stream.last < self.newest == newest:
+            console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
+                         f"{newest}: was it judged before?")
+        lines = f"after line {stream.lines} of {stream.name}; what was judged is written"
+        if self.error:
+            console.warn(f"{explained(self.error)}; ended {lines}")
+        if self.stopped:
+            console.warn(f"stopped by {self.stopped.name} {lines}")
+        if self.error or self.failures:
+            return 1
+        return 128 + self.stopped if self.stopped else 0
+
+    def unchanged(self):
+        """Return what an unfinished run has done to the outputs, for its message."""
+        part = [output.path for output in self.opened if output.written]
+        return "no output file is changed" + f", but {', '.join(part)} has a part" * bool(part)
+
+
+def run(args, console, signals):
+    """Do what the command line asks for, say how it ended, and return the exit status."""
+    with contextlib.ExitStack() as stack:
+        this = Run(args, console, signals, stack)
+        try:
+            try:
+                this.open()
+                this.load()
+                this.judge()
+                this.write()
+                return this.summarize()
+            finally:
+                signals.deferred = True
+        except KeyboardInterrupt:
+            if not signals.received:
+                raise
+            console.warn(f"stopped by {signals.received.name}; {this.unchanged()}")
+            return 128 + signals.received
+        except (Failure, OSError, ImportError, *NO_MEMORY) as error:
+            status = getattr(error, "status", 1)
+            console.warn(explained(error) + f"; {this.unchanged()}" * (status == 1))
+            return status
 
 
 # -------------------------------------------------------------- command line
-
-Run = namedtuple("Run", "detector batch stream live to_the_end")
-Run.__doc__ = """What an output may ask about its run: the Detector, the Findings of both
-logs, whether the stream comes from standard input, and whether all of it is read."""
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FILES = {"batch": os.path.join(ROOT, "log_input", "batch_log.json"),
          "stream": os.path.join(ROOT, "log_input", "stream_log.json"),
          "output": os.path.join(ROOT, "log_output", "flagged_purchases.json")}
 DEFAULTS = {**dict.fromkeys(kind.name for kind in OUTPUTS), **FILES, "degree": None,
-            "tracked": None, "strict": False, "jobs": None, "shard": (1, 1), "quiet": False}
+            "tracked": None, "sd": 3, "resume": False, "strict": False, "jobs": None,
+            "shard": (1, 1), "quiet": False, "text": None}
 EPILOG = """\
 BATCH, STREAM and OUTPUT are by default the project's own log_input/batch_log.json,
 log_input/stream_log.json and log_output/flagged_purchases.json.
 
 examples:
   %(prog)s batch_log.json stream_log.json flagged_purchases.json
-  %(prog)s -D 3 -T 100 batch_log.json stream_log.json flagged_purchases.json
-  tail -f purchases.log | %(prog)s batch_log.json - -
+  %(prog)s -D 3 -T 100 batch_log.json stream_log.json flagged.json
+  tail -n +1 -F purchases.log | %(prog)s batch_log.json - -
 
-The last is a live monitor: with STREAM "-" and OUTPUT "-" each flagged purchase is
-written as soon as it has been read.
+The last is a live monitor: where STREAM is a pipe and OUTPUT "-", each flagged
+purchase is written as soon as it has been read.
 
-exit status: 0 done, 1 failed midway, 2 could not start, 130 Ctrl-C, 143 SIGTERM;
-unless it is 0, an existing OUTPUT is left as it was."""
+exit status: 0 done, 1 failed midway, 2 could not start, 129 SIGHUP, 130 Ctrl-C,
+143 SIGTERM."""
 
 
 def shard(text):
     """Return (K, N) of "K/N", 1 <= K <= N.  Raises ValueError."""
-    k, slash, n = text.partition("/")
-    k, n = whole_number(k, 1), whole_number(n, 1)
+    k, _, n = text.partition("/")
+    try:
+        k, n = whole_number(k, 1), whole_number(n, 1)
+    except ValueError:
+        k, n = 1, 0
     if k > n:
-        raise ValueError(f"{shown(text)} is not K/N with K from 1 to N")
+        raise ValueError(f"{quoted(text)} is not K/N with whole numbers K from 1 to N")
     return k, n
 
 
-def parser():
+def deviations(text):
+    """Return the int or Fraction of a decimal number from 0 up.  Raises ValueError."""
+    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
+        raise ValueError(f"{quoted(text)} is not a decimal number from 0 up")
+    from fractions import Fraction
+    return Fraction(text)
+
+
+def make_parser():
     """Return the ArgumentParser; its errors are one line, a Failure."""
     import argparse
 
@@ -1607,13 +1783,12 @@ def parser():
     parser = Parser(
         prog="anomaly_detection.py", usage="%(prog)s [options] [BATCH STREAM OUTPUT]",
         description="Flag the purchases of STREAM that are anomalous within the buyer's "
-                    "social network.", epilog=EPILOG, allow_abbrev=False,
+                    "social network.", epilog=EPILOG, allow_abbrev=False, add_help=False,
         # With a width of its own it need not look for that of the terminal.
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=88))
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80))
     parser.set_defaults(**DEFAULTS)
     add = parser.add_argument
-    for name in FILES:
-        add(name.upper(), nargs="?", help=argparse.SUPPRESS)
+    add("files", nargs="*", help=argparse.SUPPRESS)
     add("--batch-log", dest="batch", metavar="FILE", help="the log that builds the state")
     add("--stream-log", dest="stream", metavar="FILE",
         help='the log whose purchases are judged ("-": standard input)')
@@ -1623,13 +1798,18 @@ def parser():
         help="degrees of the network, instead of the batch log's D")
     add("-T", "--tracked", type=checked(whole_number, 2), metavar="N",
         help="purchases that decide, instead of the batch log's T")
+    add("--sd", type=checked(deviations), metavar="N",
+        help="flag above mean + N standard deviations (default: 3)")
+    add("--resume", action="store_true",
+        help="go on after the lines of STREAM that BATCH, a snapshot, stands for")
     add("--strict", action="store_true", help="end at the first malformed line")
     add("--jobs", type=checked(whole_number, 1), metavar="N",
         help="processes to judge in (default: the processors, if STREAM is large)")
     add("--shard", type=checked(shard), metavar="K/N",
         help="judge only the K-th of N parts of STREAM; the outputs, joined, are the whole")
-    add("--quiet", action="store_true", help="write nothing but errors to standard error")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("-q", "--quiet", action="store_true", help="say only what went wrong")
+    add("-V", "--version", action="store_true", help="show the version and end")
+    add("-h", "--help", action="store_true", help="show this help and end")
     return parser
 
 
@@ -1638,148 +1818,66 @@ def parse(arguments):
     (class, path).  Raises Failure.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) > len(FILES) or any(
-            argument.startswith("-") and argument != "-" for argument in arguments):
-        args = parser().parse_intermixed_args(arguments)
-    else:                               # a fifth of a short run's time less
-        args = SimpleNamespace(**{**DEFAULTS, **dict(zip(FILES, arguments))})
-    for name, default in FILES.items():
-        placed = vars(args).get(name.upper())
-        if placed is not None:
-            if vars(args)[name] is not default:
-                parser().error(f"the {name} file is given twice")
-            setattr(args, name, placed)
+    if any(argument.startswith("-") and argument != "-" for argument in arguments):
+        args = parse_options(arguments)
+    else:                       # without argparse a short run takes 20 % less time
+        args = SimpleNamespace(**DEFAULTS, files=arguments)
+    if len(args.files) not in (0, 3):
+        raise usage_error('give BATCH STREAM OUTPUT ("-": standard output), '
+                          f"not {len(args.files)} file{'s' * (len(args.files) > 1)}")
+    for (name, default), path in zip(FILES.items(), args.files):
+        if vars(args)[name] is not default:
+            raise usage_error(f"the {name} file is given twice")
+        setattr(args, name, path)
     for name, value in vars(args).items():
         if value == "":
-            parser().error(f"the name of the {name} file is empty")
+            raise usage_error(f"the name of the {name} file is empty")
     if args.batch == "-":
-        parser().error('BATCH cannot be "-", only STREAM can')
+        raise usage_error('BATCH cannot be "-", only STREAM can')
     args.outputs = [(kind, vars(args)[kind.name]) for kind in OUTPUTS if vars(args)[kind.name]]
     return args
 
 
+def usage_error(message):
+    """Return the Failure of a command line that cannot be understood."""
+    return Failure(f"{message} (--help tells the usage)", 2)
+
+
+def parse_options(arguments):
+    """Return what argparse makes of a command line.  Raises Failure."""
+    parser = make_parser()
+    args, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        from difflib import get_close_matches
+        option = next((word for word in unknown if word.startswith("-")), unknown[0])
+        similar = get_close_matches(option, re.findall("--[a-z-]+", parser.format_help()), 1)
+        raise usage_error(f"there is no option {quoted(option)}"
+                          + "".join(f", perhaps {name} is meant" for name in similar))
+    args.text = (parser.format_help() if args.help else
+                 f"{parser.prog} {__version__}\n" if args.version else None)
+    return args
+
+
 def check_files(args, logs):
-    """Raise Failure if a file to write is also another file of the run, or is closed."""
-    taken = [(status.st_dev, status.st_ino)
-             for status in (os.fstat(log.file.fileno()) for log in logs)]
+    """Raise Failure if an output is also another file of the run, or is closed."""
+    taken = {(log.status.st_dev, log.status.st_ino): name
+             for log, name in zip(logs, ("BATCH", "STREAM"))}
     for kind, path in args.outputs:
-        if path in STDOUT and sys.stdout is None:
+        option = "OUTPUT" if kind is FlaggedPurchases else f"--{kind.name}"
+        number = descriptor(path)
+        if number == 1 and sys.stdout is None:
             raise Failure("standard output is closed", 2)
         try:
-            status = os.fstat(1) if path in STDOUT else os.stat(path)
-            file = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else (
-                path in STDOUT and STDOUT)      # any other may be written by many
+            status = os.stat(path) if number is None else os.fstat(number)
+            # A device or a FIFO, unlike a descriptor, may be named twice.
+            file = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else number
         except OSError:
             file = os.path.realpath(path)
-        if file and file in taken:
-            raise Failure(f"{path}: is also an input or another output; "
-                          "no output file is changed", 2)
-        taken.append(file)
-
-
-def run(args, console, signals):
-    """Do what the command line asks for.  Raises Failure, OSError, MemoryError and, if
-    there comes a signal, KeyboardInterrupt; what is to be undone then is on `signals`.
-    """
-    batch, stream = Log(args.batch), Log(args.stream)
-    for log in batch, stream:
-        signals.enter_context(log.file)
-    check_files(args, (batch, stream))
-    k, shards = args.shard
-    if shards > 1 and not stream.is_file:
-        raise Failure("--shard needs a STREAM that is a regular file", 2)
-    jobs = number_of_jobs(args.jobs, stream.size // shards, batch.size)
-    console.total = batch.size + stream.size * k // shards
-    degree, tracked, chunks = batch.header(
-        batch.chunks(beat=console.progress), args.degree, args.tracked)
-    detector = Detector(degree, tracked)
-    this = Run(detector, Findings(batch, console, args.strict),
-               Findings(stream, console, args.strict), args.stream == "-", k == shards)
-    for kind, path in args.outputs:
-        output = kind(path, this)
-        signals.callback(output.discard)
-        output.open()
-        this.stream.outputs.append(output)
-    if k == 1:
-        this.batch.outputs = this.stream.outputs
-
-    def beat(data):
-        console.progress(data)
-        for output in this.stream.outputs:
-            output.beat()
-        return signals.received
-
-    times = [time.perf_counter()]
-    replay(chunks, detector, detector.record, this.batch.tell)
-    times.append(time.perf_counter())
-    signals.patient = bool(args.snapshot) and this.live
-    judge_stream(stream, stream.cuts(jobs, args.shard), this, beat, signals)
-    times.append(time.perf_counter())
-    put_in_place(this.stream.outputs, signals)
-    say_what_was_done(this, times, args, console, signals)
-
-
-def put_in_place(outputs, signals):
-    """Let all outputs take their places, once all are complete.  Raises OSError, Failure."""
-    for output in outputs:
-        output.complete()
-    signals.ignore()
-    for done, output in enumerate(outputs):
-        try:
-            output.replace()
-        except OSError as error:
-            if not done:
-                raise
-            raise Failure(f"{output.path}: {error.strerror}; only what precedes it is written")
-
-
-def say_what_was_done(this, times, args, console, signals):
-    """Say it in a line; another, if a signal was waited for and came."""
-    batch, stream = this.batch.counts, this.stream.counts
-    console.report(
-        f"anomaly_detection: batch {batch['events']} events ({batch['skipped']} skipped), "
-        f"stream {stream['events']} events ({stream['skipped']} skipped), "
-        f"{stream['purchases']} judged, {stream['flagged']} flagged, "
-        f"{times[1] - times[0]:.2f} s batch + {times[2] - times[1]:.2f} s stream; {args.output}")
-    if signals.received:
-        console.say(f"anomaly_detection: stopped by {signals.received.name} after line "
-                    f"{this.stream.lines} of {this.stream.name}; everything is written")
-
-
-SIGNALS = signal.SIGINT, signal.SIGTERM
-
-
-class Signals(contextlib.ExitStack):
-    """SIGINT and SIGTERM in a `with` block: they raise KeyboardInterrupt.  As every
-    ExitStack it undoes, at the end of the block, what was put on it; that nothing stops.
-
-    Once `patient` is set they do not, and it is for the block to look at `received`.
-    """
-
-    received, patient = None, False
-
-    def __enter__(self):
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                with contextlib.suppress(ValueError):       # not the main thread
-                    self.callback(signal.signal, number, signal.signal(number, self.stop))
-        return super().__enter__()
-
-    def stop(self, number, frame):
-        self.ignore()
-        self.received = signal.Signals(number)
-        if not self.patient:
-            raise KeyboardInterrupt
-
-    def ignore(self):
-        """Let nothing more be stopped."""
-        for number in SIGNALS:
-            if signal.getsignal(number) == self.stop:
-                signal.signal(number, signal.SIG_IGN)
-
-    def __exit__(self, *error):
-        self.ignore()
-        return super().__exit__(*error)
+        other = taken.get(file) if file is not None else None
+        if other and not (args.resume and kind is Snapshot and other == "BATCH"):
+            name = "standard output" if number == 1 else path
+            raise Failure(f"{name} is given to both {option} and {other}", 2)
+        taken[file] = option
 
 
 def main(arguments=None):
@@ -1787,23 +1885,24 @@ def main(arguments=None):
     console, signals = Console(), Signals()
     try:
         args = parse(arguments)         # argparse fails if it is interrupted
-        if args.quiet:
-            console.report = console.progress = ignore
+        if args.text:
+            sys.stdout.write(args.text)
+            sys.stdout.flush()
+            return 0
+        console.quiet = args.quiet
         # A short block at the beginning: without memory CPython 3.11 can loop for ever on its
         # way out of a `with` at a bytecode offset above 256.
         with signals:
-            run(args, console, signals)
-        return 128 + signals.received if signals.received else 0
+            return run(args, console, signals)
     except KeyboardInterrupt:
         if not signals.received:
             raise
-        console.say(f"anomaly_detection: stopped by {signals.received.name}; nothing is written")
+        console.warn(f"stopped by {signals.received.name}; no output file is changed")
         return 128 + signals.received
-    except (Failure, OSError, *NO_MEMORY) as error:
-        if isinstance(error, BrokenPipeError) and all(
-                is_direct(path) for kind, path in args.outputs):
-            return 0        # who reads it has enough
-        console.say(f"anomaly_detection: {explained(error)}")
+    except BrokenPipeError:
+        return 0                        # the reader has closed the pipe
+    except (Failure, OSError, ImportError, *NO_MEMORY) as error:
+        console.warn(explained(error))
         return getattr(error, "status", 1)
     finally:
         console.write("")

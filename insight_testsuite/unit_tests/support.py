@@ -123,7 +123,7 @@ class FolderTest(unittest.TestCase):
         with open(self.path(name), "rb") as file:
             return file.read()
 
-    def start(self, *arguments, program=PROGRAM, **options):
+    def start(self, *arguments, program=PROGRAM, exec=True, **options):
         """Start the command line as a process, its standard streams pipes."""
         for stream in "stdin", "stdout", "stderr":
             options.setdefault(stream, subprocess.PIPE)

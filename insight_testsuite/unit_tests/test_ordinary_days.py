@@ -1,0 +1,452 @@
+"""What happens on ordinary days: dropped connections, rotated files, full disks, closed pipes.
+
+Nothing is lost or doubled in silence, and what the last message says is true.
+"""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+from support import (BATCH, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, STREAM, FolderTest, answered, friendship,
+                     flagged, purchase)
+from torture.common import PYTHON
+
+PAGE_VIEW = b'{"event_type":"page_view", "timestamp":"2017-06-13 11:33:02", "id": "2"}\n'
+SHELL = " ".join([*PYTHON, PROGRAM])
+
+
+def many(number, first=1):
+    """Flagged purchases, each with another amount."""
+    return [purchase("2", "%d.00" % (10000 + n)) for n in range(first, first + number)]
+
+
+class DaysTest(FolderTest):
+
+    def arriving(self, process, number):
+        """So many lines from a process's standard output."""
+        lines = b""
+        while lines.count(b"\n") < number:
+            lines += self.lines_arriving(process.stdout)
+        return lines
+
+
+class LiveTest(DaysTest):
+    """A live stream that is stopped ends with everything written."""
+
+    def monitor(self, *arguments, lines=3, **options):
+        """A live run that has judged some lines."""
+        process = self.start(*arguments, **options)
+        process.stdin.write(b"".join(many(lines)))
+        process.stdin.flush()
+        return process
+
+    def test_a_stopped_live_run_writes_its_flags_without_a_snapshot(self):
+        for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
+            with self.subTest(number):
+                process = self.monitor("--notify", "-", self.batch, "-", self.output)
+                self.arriving(process, 3)
+                process.send_signal(number)
+                _, said = self.finish(process, status=128 + number)
+                self.assertEqual(self.read("output"), answered(many(3)))
+                self.assertIn("stopped by %s after line 3 of <stdin>; what was judged is written"
+                              % number.name, said)
+
+    def test_every_kind_of_pipe_is_live(self):
+        os.mkfifo(self.path("fifo"))
+        for stream in "/dev/stdin", self.path("fifo"):
+            with self.subTest(stream):
+                process = self.start("--notify", "-", self.batch, stream, self.output)
+                pipe = process.stdin if stream == "/dev/stdin" else open(stream, "wb")
+                pipe.write(b"".join(many(2)))
+                pipe.flush()
+                self.arriving(process, 2)
+                process.terminate()
+                self.finish(process, status=143)
+                self.assertEqual(self.read("output"), answered(many(2)))
+                if stream != "/dev/stdin":
+                    pipe.close()
+
+    def test_a_stopped_run_over_files_changes_nothing(self):
+        os.mkfifo(self.path("fifo"))
+        for number in signal.SIGTERM, signal.SIGINT, signal.SIGHUP:
+            with self.subTest(number):
+                process = self.start(self.path("fifo"), self.stream, self.output)
+                with open(self.path("fifo"), "wb") as pipe:
+                    pipe.write(BATCH)
+                    pipe.flush()
+                    self.wait_until(lambda: any(".flagged-" in name for name in os.listdir(self.folder)))
+                    before = self.read("output")
+                    process.send_signal(number)
+                    _, said = self.finish(process, status=128 + number)
+                self.assertEqual(said, "anomaly_detection: stopped by %s; no output file is changed\n" % number.name)
+                self.assertEqual(self.read("output"), before)
+                self.assertFalse([name for name in os.listdir(self.folder) if ".flagged-" in name])
+
+    def test_under_nohup_a_hangup_stays_ignored(self):
+        process = self.monitor(
+            self.batch, "-", self.output, "--notify", "-",
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        self.lines_arriving(process.stdout)
+        process.send_signal(signal.SIGHUP)
+        process.stdin.close()
+        process.stdin = None
+        self.finish(process, status=0)
+        self.assertEqual(self.read("output"), answered(many(3)))
+
+    def test_a_stop_does_not_wait_for_a_backlog(self):
+        """A signal is looked at every ten lines or so, however much has arrived."""
+        crowd = b"".join(friendship("0", "u%d" % n) + purchase("u%d" % n, "5.00") for n in range(20000))
+        self.write("batch", b'{"D":"2", "T":"1000000"}\n' + crowd)
+        process = self.start(self.batch, "-", self.output)
+        line = purchase("u1", "1000000.00")
+        try:
+            os.set_blocking(process.stdin.fileno(), False)
+            process.stdin.raw.write(line * 600)
+        except BlockingIOError:
+            pass
+        time.sleep(2.5)
+        started = time.monotonic()
+        process.terminate()
+        process.stdin.close()
+        process.stdin = None
+        self.finish(process, status=143)
+        self.assertLess(time.monotonic() - started, 5)
+
+    def test_a_second_signal_gives_up_on_an_output_that_nobody_reads(self):
+        """The snapshot is written all the same."""
+        reader, writer = os.pipe()
+        process = self.start("--snapshot", self.path("state"), self.batch, "-", "-", stdout=writer)
+        process.stdin.write(b"".join(many(900)))      # their flags are more than a pipe holds
+        process.stdin.close()
+        process.stdin = None
+        time.sleep(0.7)
+        process.terminate()
+        time.sleep(0.3)
+        self.assertIsNone(process.poll())
+        process.terminate()
+        _, said = self.finish(process, status=1)
+        os.close(reader)
+        os.close(writer)
+        self.assertIn("-: nobody reads it", said)
+        self.assertIn(b"stream_lines", self.read("state"))
+
+    def test_a_reader_who_is_gone_costs_its_output_only(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            _, said = self.do(self.batch, self.stream, "-", "--notify", self.path("told"),
+                              stdout=writer, status=1)
+            self.assertIn("-: Broken pipe", said)
+            self.assertTrue(self.read("told").startswith(FLAGGED[:-2]))
+            _, said = self.do(self.batch, self.stream, "-", stdout=writer, status=0)
+            self.assertEqual(said, "")
+        finally:
+            os.close(writer)
+
+    def test_standard_output_that_does_not_block_is_waited_for(self):
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        lines = many(3000)
+        self.write("stream", b"".join(lines))
+        process = self.start(self.batch, self.stream, "-", stdout=writer)
+        os.close(writer)
+        with open(reader, "rb") as file:
+            self.assertEqual(file.read(), answered(lines))
+        self.finish(process)
+
+    def test_a_pipe_with_a_large_descriptor(self):
+        code = ("import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096));"
+                "os.dup2(0, 2000, True); os.execv(sys.argv[1], sys.argv[1:])")
+        out = subprocess.run(
+            [sys.executable, "-c", code, *PYTHON, PROGRAM, "--quiet", self.batch, "/dev/fd/2000", "-"],
+            input=STREAM, stdout=subprocess.PIPE, close_fds=False, check=True).stdout
+        self.assertEqual(out, FLAGGED)
+
+
+class OneFileTest(FolderTest):
+    """A log is opened once, and read up to the size that it then had."""
+
+    def test_a_stream_renamed_or_growing_while_the_batch_log_loads(self):
+        os.mkfifo(self.path("fifo"))
+        lines = many(40)
+        for jobs in "1", "3":
+            with self.subTest(jobs=jobs):
+                self.write("stream", b"".join(lines))
+                process = self.start("--jobs", jobs, self.path("fifo"), self.stream, self.output)
+                with open(self.path("fifo"), "wb") as pipe:
+                    pipe.write(BATCH)
+                    pipe.flush()
+                    self.wait_until(lambda: any(".flagged-" in name for name in os.listdir(self.folder)))
+                    with open(self.stream, "ab") as log:
+                        log.write(purchase("2", "77777.00"))
+                    os.rename(self.stream, self.path("stream.1"))
+                    self.write("stream", purchase("2", "88888.00") * 50)
+                self.finish(process)
+                self.assertEqual(self.read("output"), answered(lines))
+
+    def test_standard_input_that_is_a_file_is_read_like_a_file(self):
+        with open(self.stream, "rb") as file:
+            self.do("--jobs", "2", self.batch, "-", self.output, stdin=file)
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_compressed_logs(self):
+        for module in gzip, bz2, lzma:
+            for jobs in "1", "2":
+                with self.subTest(module=module.__name__, jobs=jobs):
+                    batch = self.write("batch.z", module.compress(BATCH))
+                    stream = self.write("stream.z", module.compress(STREAM * 30))
+                    self.do("--jobs", jobs, batch, stream, self.output)
+                    self.assertEqual(self.read("output"), FLAGGED * 30)
+            self.write("stream.z", module.compress(os.urandom(5000))[:-20])
+            said = self.assert_fails(2, self.batch, self.path("stream.z"), self.output)
+            self.assertIn("stream.z: cannot be unpacked (%s)" % module.__name__, said)
+
+
+class ResumeTest(DaysTest):
+    """`--resume` goes on after the lines that the snapshot stands for, any number of times."""
+
+    def test_stopping_and_going_on_over_a_growing_file(self):
+        lines = many(30)
+        self.write("state", BATCH)
+        flags = b""
+        for count in 7, 7, 19, 30:
+            self.write("stream", b"".join(lines[:count]) + lines[count % 30][:20])  # the next line has begun
+            self.do("--resume", "--snapshot", self.path("state"), self.path("state"), self.stream, self.output)
+            flags += self.read("output")
+            self.assertIn(b'"stream_lines":"%d"' % count, self.read("state").split(b"\n")[0])
+        self.assertEqual(flags, answered(lines))
+        whole = self.write("whole", b"".join(lines))
+        self.do("--snapshot", self.path("once"), self.batch, whole, self.output)
+        self.assertEqual(self.read("once"), self.read("state"))
+
+    def test_a_monitor_stopped_five_times(self):
+        lines = many(60)
+        self.write("state", BATCH)
+        flags = b""
+        for stop in range(10, 61, 10):
+            process = self.start("--resume", "--snapshot", self.path("state"), self.path("state"), "-", "-")
+            process.stdin.write(b"".join(lines[:stop]))
+            process.stdin.flush()
+            flags += self.arriving(process, stop - flags.count(b"\n"))
+            if stop == 30:                  # killed: goes on from the snapshot before
+                process.kill()
+                process.wait()
+                flags = answered(lines[:20])    # their flags were written, and will be again
+                continue
+            process.terminate()
+            out, _ = self.finish(process, status=143)
+            flags += out
+        self.assertEqual(flags, answered(lines))
+
+    def test_a_shorter_stream_was_rotated(self):
+        self.write("stream", b"".join(many(9)))
+        self.do("--snapshot", self.path("state"), self.batch, self.stream, self.output)
+        self.write("stream", b"".join(many(3)))
+        arguments = "--resume", "--snapshot", self.path("state"), self.path("state")
+        said = self.assert_fails(2, *arguments, self.stream, self.output)
+        self.assertIn("has fewer than the 9 lines", said)
+        said = self.assert_fails(2, *arguments, "-", self.output, data=b"".join(many(3)))
+        self.assertIn("<stdin>: has fewer than the 9 lines", said)
+
+    def test_without_resume_a_snapshot_is_not_written_over_its_batch_log(self):
+        said = self.assert_fails(2, "--snapshot", self.batch, *self.files)
+        self.assertIn("is given to both --snapshot and BATCH", said)
+
+    def test_a_larger_window_than_the_snapshot_s_is_warned_of(self):
+        self.do("--snapshot", self.path("state"), *self.files)
+        _, said = self.do("-q", "-T", "60", self.path("state"), self.stream, self.output)
+        self.assertIn("holds only the last 50 purchases of each user", said)
+        self.assertEqual(self.do("-q", "-T", "60", *self.files)[1], "")
+
+
+class OutputsTest(FolderTest):
+    """An output that fails is reported and dropped; the others take their places."""
+
+    def test_an_output_that_names_an_open_descriptor(self):
+        for path in "/dev/fd/1", "/proc/self/fd/1", "/dev/stdout", self.path("link"):
+            with self.subTest(path):
+                if path == self.path("link") and not os.path.islink(path):
+                    os.symlink("/dev/stdout", path)
+                self.write("log", b"kept\n")
+                with open(self.path("log"), "ab") as log:
+                    self.do(self.batch, self.stream, path, stdout=log)
+                self.assertEqual(self.read("log"), b"kept\n" + FLAGGED)
+
+    def test_rejects_on_standard_error(self):
+        self.write("stream", STREAM + b"x\n")
+        with open(self.write("log", b"kept\n"), "ab") as log:
+            self.do("-q", "--rejects", "/dev/stderr", *self.files, stderr=log)
+        self.assertRegex(self.read("log"), rb"\Akept\nx\n[^\n]+skipped 1[^\n]+\n\Z")
+
+    def test_a_full_disk_costs_one_output(self):
+        _, said = self.do("--notify", "/dev/full", *self.files, status=1)
+        self.assertIn("/dev/full: No space left on device", said)
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_a_full_disk_is_the_failure_of_the_only_output(self):
+        said = self.assert_fails(1, self.batch, self.stream, "/dev/full")
+        self.assertIn("/dev/full: No space left on device; no output file is changed", said)
+
+    def test_a_temporary_file_that_a_cleaner_removed(self):
+        os.mkfifo(self.path("fifo"))
+        os.mkdir(self.path("tmp"))
+        process = self.start("--snapshot", self.path("state"), self.path("fifo"), self.stream, self.path("tmp/flags"))
+        with open(self.path("fifo"), "wb") as pipe:
+            pipe.write(BATCH)
+            pipe.flush()
+            self.wait_until(lambda: os.listdir(self.path("tmp")))
+            for name in os.listdir(self.path("tmp")):
+                os.unlink(self.path("tmp/" + name))
+        _, said = self.finish(process, status=1)
+        self.assertIn("tmp/flags: No such file", said)
+        self.assertIn(b"stream_lines", self.read("state"))
+
+    @unittest.skipIf(os.geteuid() != 0, "needs root for a mount")
+    def test_a_mounted_file_is_written_into(self):
+        self.write("source", OLD * 100)
+        script = ("mount --bind source output && %s batch stream output; echo status $?" % SHELL)
+        out = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=self.folder,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if out.returncode and b"unshare" in out.stderr:
+            self.skipTest("no mount here")
+        self.assertIn(b"status 0", out.stdout, out.stderr)
+        self.assertEqual(self.read("source"), FLAGGED)
+        self.assertIn(b"output: cannot be replaced, so it was written into", out.stderr)
+
+
+class UsageTest(FolderTest):
+    """Wrong command lines change nothing and say what is meant."""
+
+    def test_none_or_all_three_files(self):
+        for files in self.files[:1], self.files[:2], self.files + ["more"]:
+            said = self.assert_fails(2, *files)
+            self.assertIn('give BATCH STREAM OUTPUT ("-": standard output), not %d file' % len(files), said)
+
+    def test_messages(self):
+        for arguments, text in (
+                (["--shard", "2"], "'2' is not K/N"),
+                (["-D", "9" * 23], "is not a whole number from 1 to 10^18 - 1"),
+                (["--repot", "r.html"], "there is no option '--repot', perhaps --report is meant"),
+                (["--notify", "-", "--output", "-"], "standard output is given to both --notify and OUTPUT"),
+                (["--sd", "-1"], "'-1' is not a decimal number from 0 up"),
+                (["--sd", "x"], "'x' is not a decimal number from 0 up"),
+                (["--sd", ""], "'' is not a decimal number from 0 up"),
+                (["--sd", "1e400"], "'1e400' is not a decimal number from 0 up"),
+                (["--sd", "nan"], "'nan' is not a decimal number from 0 up")):
+            with self.subTest(arguments):
+                files = [] if "--output" in arguments else [self.output]
+                said = self.assert_fails(2, "--batch-log", self.batch, "--stream-log", self.stream,
+                                         *(["--output", self.output] if files else []), *arguments)
+                self.assertIn(text, said)
+
+    def test_help_that_cannot_be_written(self):
+        with open("/dev/full", "wb") as full:
+            self.do("--help", stdout=full, status=1)
+        reader, writer = os.pipe()
+        os.close(reader)
+        _, said = self.do("--help", stdout=writer, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        os.close(writer)
+        self.assertEqual(said, "")
+
+    def test_help_fits_80_columns(self):
+        out, _ = self.do("--help")
+        self.assertLessEqual(max(map(len, out.decode().split("\n"))), 80)
+        self.assertEqual(self.do("-V"), self.do("--version"))
+
+
+class LogKindTest(FolderTest):
+    """A log with lines and not one event ends the run; malformed lines are told by kind."""
+
+    def test_a_log_without_an_event_is_no_result(self):
+        self.write("stream", PAGE_VIEW * 3)
+        for options in [], ["--quiet"], ["--shard", "1/2"], ["--snapshot", self.path("state")], ["--jobs", "2"]:
+            with self.subTest(options):
+                said = self.do(*options, *self.files, status=1)[1].split("\n")[-2]
+                self.assertIn("stream: has not one event", said)
+                self.assertEqual(self.read("output"), OLD)
+                self.assertFalse(os.path.exists(self.path("state")))
+        self.write("batch", HEADER + PAGE_VIEW)
+        self.write("stream", STREAM)
+        self.assertIn("batch: has not one event", self.do(*self.files, status=1)[1])
+        self.assertEqual(self.read("output"), OLD)
+
+    def test_a_shard_without_an_event_is_no_failure_if_the_log_has_one(self):
+        self.write("stream", PAGE_VIEW * 5 + STREAM)
+        self.do("--shard", "1/2", *self.files)
+        self.assertEqual(self.read("output"), b"")
+        self.write("stream", STREAM + PAGE_VIEW * 5)
+        self.do("--shard", "2/2", *self.files)
+        self.assertEqual(self.read("output"), b"")
+
+    def test_malformed_lines_by_kind(self):
+        bad = purchase(amount="5,000.00")
+        self.write("stream", PAGE_VIEW * 40 + bad * 2 + STREAM)
+        _, said = self.do(*self.files)
+        self.assertEqual(said.count("page_view"), 4)
+        self.assertEqual(len(re.findall("skipped .*stream:4[12]: amount '5,000.00'", said)), 2)
+        self.assertIn('stream: skipped 42: 40 event_type "page_view", 2 amount\n', said)
+        _, said = self.do("--quiet", *self.files)
+        self.assertEqual(said, 'anomaly_detection: %s: skipped 42: 40 event_type "page_view", 2 amount\n' % self.stream)
+
+
+class SummaryTest(FolderTest):
+    """The closing line names what was written and when the stream was."""
+
+    def test_a_stream_that_was_judged_before_is_warned_of(self):
+        later = purchase(when="2017-06-14 00:00:00")
+        self.write("batch", BATCH + later)
+        _, said = self.do("-q", *self.files)
+        self.assertIn("all of %s is older than the newest purchase of %s" % (self.stream, self.batch), said)
+        self.write("stream", STREAM + purchase(when="2017-06-15 00:00:00") + STREAM)
+        for options in [], ["--jobs", "3"], ["--shard", "2/2"]:
+            self.assertEqual(self.do("-q", *options, *self.files)[1], "")
+
+    def test_it_names_files_and_timestamps(self):
+        self.write("stream", STREAM + purchase(when="2017-06-15 00:00:00") + STREAM)
+        for jobs in "1", "2":
+            _, said = self.do("--jobs", jobs, "--snapshot", self.path("state"), *self.files)
+            self.assertIn("2017-06-13 11:33:02 to 2017-06-15 00:00:00", said)
+            self.assertTrue(said.endswith("; %s, %s\n" % (self.output, self.path("state"))), said)
+
+
+class WorkersTest(FolderTest):
+    """A part's findings are complete only if their end says so."""
+
+    def test_a_killed_worker_is_noticed_where_its_end_is_not_signalled(self):
+        """SIGCHLD may be ignored by inheritance; then nobody can wait for a worker's status."""
+        crowd = b"".join(friendship("0", "u%d" % n) + purchase("u%d" % n, "5.00") for n in range(3000))
+        self.write("batch", b'{"D":"2", "T":"100000"}\n' + crowd)
+        self.write("stream", purchase("u1", "1000000.00") * 3000)
+        process = self.start("--jobs", "2", *self.files, exec=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        children = "/proc/%d/task/%d/children" % (process.pid, process.pid)
+
+        def worker():
+            try:
+                with open(children) as file:
+                    return file.read().split()
+            except OSError:
+                return None
+        os.kill(int(self.wait_until(worker)[0]), signal.SIGKILL)
+        _, said = self.finish(process, status=1)
+        self.assertIn("a worker process died", said)
+        self.assertEqual(self.read("output"), OLD)
+
+    def test_many_jobs_are_capped(self):
+        started = time.monotonic()
+        self.write("stream", b"".join(many(50)))
+        self.do("--jobs", str(10 ** 18 - 1), *self.files)
+        self.assertEqual(self.read("output"), answered(many(50)))
+        self.assertLess(time.monotonic() - started, 20)
+
+
+if __name__ == "__main__":
+    unittest.main()
