@@ -64,50 +64,85 @@ from sys import intern
 from types import SimpleNamespace
 
 __all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Flag",
-           "amount_in_cents", "moment", "dollars", "main"]
+           "amount_in_cents", "normalized_timestamp", "dollars", "main"]
 __version__ = "1.1.0"
 
 
 # ---------------------------------------------------------------- the values
 
-_AMOUNT = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?")
-_MOMENT = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2}) "
-                     r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?")
+class Malformed(ValueError):
+    """A value or a line that cannot be read.  Its text is `kind` + `rest`: malformed lines
+    are counted by kind, and the rest says what is wrong with this one.
+    """
+
+    def __init__(self, kind, rest=""):
+        super().__init__(kind + rest)
+        self.kind = kind
+
+
+_AMOUNT = re.compile(r"(-?[0-9]{1,15})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?")
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
+    r"(?: ?(?:Z|([+-](?:[01][0-9]|2[0-3])):?([0-5][0-9])?))?")
 
 
 def amount_in_cents(text):
     """Return the exact cents of an amount: int, or Fraction if finer than a cent.
 
-    Raises ValueError unless text is `-?` 1-15 digits, optionally `.` and 1-15.
+    Raises Malformed unless text is `-?` 1-15 digits, optionally `.` and 1-30 digits,
+    optionally `e` or `E`, optionally a sign, and 1-2 digits.
 
-    >>> amount_in_cents("16.83"), amount_in_cents("-2"), amount_in_cents("0.125")
-    (1683, -200, Fraction(25, 2))
+    >>> amount_in_cents("16.83"), amount_in_cents("-2e1"), amount_in_cents("0.125")
+    (1683, -2000, Fraction(25, 2))
     """
-    if not _AMOUNT.fullmatch(text):
-        raise ValueError(f"amount {shown(text)} is not a number like 16.83")
-    whole, _, decimals = text.partition(".")
-    if len(decimals) <= 2:
-        return int(whole + decimals.ljust(2, "0"))
+    match = _AMOUNT.fullmatch(text)
+    if not match:
+        raise Malformed("amount", f" {quoted(text)} is not a number like 16.83")
+    whole, decimals, exponent = match.groups("")
+    units, power = int(whole + decimals), int(exponent or 0) - len(decimals) + 2
+    if power >= 0:
+        return units * 10 ** power
     from fractions import Fraction
-    cents = 100 * Fraction(text)
+    cents = Fraction(units, 10 ** -power)
     return cents.numerator if cents.denominator == 1 else cents
 
 
-def moment(text):
-    """Return a timestamp as text whose order is the order of time.
+def normalized_timestamp(text):
+    """Return a timestamp in UTC as text: text order is time order, equal times are equal texts.
 
-    Raises ValueError unless it is a real `YYYY-MM-DD HH:MM:SS[.ffffff]`.
+    The text is `YYYY-MM-DD HH:MM:SS`, with `.` and up to 9 digits if the second has a
+    fraction.  Raises Malformed unless the argument is a time of the years 1 to 9999 in
+    one of the forms that the message names.
 
-    >>> moment("2017-06-13 11:33:01.50"), moment("2017-06-13 11:33:01.000")
-    ('2017-06-13 11:33:01.5', '2017-06-13 11:33:01')
+    >>> normalized_timestamp("2017-06-13 11:33:01.50")
+    '2017-06-13 11:33:01.5'
+    >>> normalized_timestamp("2017-06-13T01:33:01,000+02:00")
+    '2017-06-12 23:33:01'
     """
-    match = _MOMENT.fullmatch(text)
+    match = _TIMESTAMP.fullmatch(text)
     try:
-        date(*map(int, match.groups()))
-    except (AttributeError, ValueError):
-        raise ValueError(f"timestamp {shown(text)} is not a real "
-                         "YYYY-MM-DD HH:MM:SS") from None
-    return text.rstrip("0").rstrip(".") if "." in text else text
+        *parts, fraction, hours, minutes = match.groups("")
+        time = datetime(*map(int, parts))
+        if hours:
+            time -= timedelta(hours=int(hours), minutes=int(hours[0] + (minutes or "0")))
+    except (AttributeError, ValueError, OverflowError):
+        raise Malformed("timestamp", f" {quoted(text)} is not a real YYYY-MM-DD HH:MM:SS, "
+                        "optionally with T, a fraction like .5 and a zone like Z or +02:00"
+                        ) from None
+    return f"{time}.{fraction}".rstrip("0").rstrip(".") if fraction else str(time)
+
+
+def plain_number(text):
+    """Return the id that a JSON number stands for: its shortest plain decimal text.
+
+    A number that is too long for the grammar of amounts is its own text.
+
+    >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3")]
+    ['7', '7', '1.5', '0', '1000']
+    """
+    if not _AMOUNT.fullmatch(text):
+        return str(text)
+    return dollars(amount_in_cents(text)).rstrip("0").rstrip(".")
 
 
 def dollars(cents):
@@ -116,17 +151,35 @@ def dollars(cents):
     >>> dollars(2910), dollars(-5), dollars(0), dollars(amount_in_cents("-0.1250"))
     ('29.10', '-0.05', '0.00', '-0.125')
     """
-    whole, part = divmod(abs(cents), 1)
-    text = "%s%d.%02d" % ("-" if cents < 0 else "", *divmod(whole, 100))
-    return text + ("%013d" % int(part * 10 ** 13)).rstrip("0") if part else text
+    decimals, scale = 2, 1
+    while scale % cents.denominator:
+        decimals, scale = decimals + 1, scale * 10
+    digits = str(int(abs(cents) * scale)).rjust(decimals + 1, "0")
+    return f"{'-' if cents < 0 else ''}{digits[:-decimals]}.{digits[-decimals:]}"
+
+
+def amount_text(cents):
+    """Return text that `amount_in_cents` reads as these cents: `dollars` where that fits its
+    grammar, else with an exponent.
+
+    >>> amount_text(2910), amount_text(10**20), amount_text(amount_in_cents("1.5e-45"))
+    ('29.10', '100000000000000.00e4', '0.000000000000000000000000000015e-16')
+    """
+    text = dollars(cents)
+    whole, decimals = text.lstrip("-").split(".")
+    exponent = max(len(whole) - 15, 0) + min(30 - len(decimals), 0)
+    if not exponent:
+        return text
+    from fractions import Fraction
+    return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
 # A text, or a list of texts, as JSON with nothing escaped that need not be.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def shown(text):
-    """Return text quoted, in ASCII, cut to a length fit for a message."""
+def quoted(text):
+    """Return text in quotes, in ASCII, cut to a length fit for a message."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
@@ -198,7 +251,7 @@ class SocialNetwork:
     def check_two(id1, id2):
         """Raise ValueError if the two ids are the same."""
         if id1 == id2:
-            raise ValueError(f"id1 and id2 are both {shown(id1)}")
+            raise Malformed("id1 and id2", f" are both {quoted(id1)}")
 
     def network(self, user, degree):
         """Return the set of users at distance 1..degree from user."""
@@ -300,7 +353,7 @@ class PurchaseHistory:
         self.recorded = 0    # the next purchase's seq
         self.newest = ""     # their latest timestamp
         self.recent = None   # RecentPurchases, once asked for
-        self.moments, self.amounts = Memo(moment), Memo(amount_in_cents)
+        self.timestamps, self.amounts = Memo(normalized_timestamp), Memo(amount_in_cents)
 
     def record(self, user, timestamp, amount):
         """Add a purchase (all texts).  Raises ValueError, and adds nothing, if
@@ -309,7 +362,7 @@ class PurchaseHistory:
         A user's purchases are a bounded deque; as long as they are fewer than
         `tracked` they are a list, which takes an eighth of the memory.
         """
-        timestamp = self.moments[timestamp]
+        timestamp = self.timestamps[timestamp]
         seq = self.recorded
         purchase = (timestamp, seq, self.amounts[amount])
         self.recorded = seq + 1
@@ -610,63 +663,106 @@ def ignore(*arguments):
 
 CHUNK = 1 << 16
 BLANKS = " \t\r\n"
+MARKS = "\ufeff\0"      # dropped at the beginning of a line: joined or damaged files have them
 
-# A line in the usual form, spaced as in the challenge or by json.dumps, is taken
-# apart by one regular expression, for all lines of a chunk at once, into (timestamp,
-# user, amount, verb, id1, id2, other): a purchase fills the first three, a befriend
-# or unfriend the next three, any other line only the last, for `read_event`.  What
-# this accepts, JSON and `read_event` accept, and read alike.  Bytes that are not
-# UTF-8 are surrogates here.
-_TEXT = r'"([^"\\\x00-\x1f\ud800-\udfff]{1,80})"'
-_LINE = re.compile(
-    rf'\{{"event_type": ?"(?:purchase", "timestamp": ?{_TEXT}, "id": {_TEXT}, "amount": {_TEXT}|'
-    rf'(befriend|unfriend)", "timestamp": ?{_TEXT.replace("(", "(?:")}, '
-    rf'"id1": {_TEXT}, "id2": {_TEXT})\}}\r?\n|(.*)\n')
+# {event type: (its fields, in the order of its method's arguments; the method of a Detector)}
+EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
+          "befriend": (("id1", "id2"), lambda detector: detector.befriend),
+          "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
+
+# A line in a usual form is taken apart by one regular expression, for all lines of a chunk
+# at once.  What that accepts, `read_event` accepts, and reads alike.  Text is without
+# escapes.  Bytes that are not UTF-8 are surrogates here.  A number is its own plain text.
+_TEXT = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]{1,80}"
+_NUMBERS = {name: r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?" if name == "amount" else
+            "0|-?[1-9][0-9]{0,14}" for fields, _ in EVENTS.values() for name in fields}
+_UNQUOTED = re.compile('"(%s)": ?[-0-9]' % "|".join(_NUMBERS))
+
+
+def usual_lines(unquoted):
+    """Return (regular expression of a line, {event type: function row -> fields}).
+
+    `unquoted` are the names of the fields that are written as numbers.  A usual line has
+    the event type, the timestamp, then the other fields in the order of EVENTS, with or
+    without a blank after each colon and comma.  A row of `findall` begins with the event
+    type, or ends with the text of a line that is not usual.
+    """
+    alike, shapes, getters, groups = defaultdict(list), [], {}, 1
+    for event_type, (fields, _) in EVENTS.items():
+        alike[fields].append(event_type)
+    for fields, event_types in alike.items():
+        values = {"timestamp": f'"{_TEXT}"'}
+        for name in sorted(fields, key="timestamp".__ne__):
+            values[name] = f"({_NUMBERS[name]})" if name in unquoted else f'"({_TEXT})"'
+        shapes.append('(?:%s)"' % "|".join(f"(?<={event_type})" for event_type in event_types)
+                      + "".join(f', ?"{name}": ?{value}' for name, value in values.items()))
+        names = [name for name in values if name in fields]
+        getter = itemgetter(*(groups + names.index(name) for name in fields))
+        getters.update(dict.fromkeys(event_types, getter))
+        groups += len(fields)
+    getters[""] = itemgetter(slice(groups, None))
+    return re.compile(r'\{"event_type": ?"(%s)(?:%s)\}\r?\n|(.*)\n'
+                      % ("|".join(EVENTS), "|".join(shapes))), getters
+
+
+LINES = Memo(usual_lines)       # by the set of unquoted fields
+NESTING = 100                   # levels; Python's own limit depends on version and process
+
+
+class Number(str):
+    """The text of a JSON number, which is not a JSON string."""
 
 
 def _no_constant(name):
-    raise ValueError(f"not JSON: {name}")
+    raise Malformed("not JSON", f": {name}")
 
 
-_decode = json.JSONDecoder(parse_int=str, parse_float=str,
+_decode = json.JSONDecoder(parse_int=Number, parse_float=Number,
                            parse_constant=_no_constant).decode
 
 
+def nesting(text):
+    """Return how many levels deep the brackets outside the strings of a JSON text are nested."""
+    outside = "".join(re.sub(r"\\.", "", text).split('"')[::2])
+    return max(accumulate(1 if bracket in "[{" else -1
+                          for bracket in re.findall(r"[][{}]", outside)), default=0)
+
+
 def read_object(line):
-    """Return the JSON object on a line, its numbers as text.  Raises ValueError."""
+    """Return the JSON object on a line, its numbers as Number.  Raises Malformed."""
     if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
-        raise ValueError("not UTF-8")
+        raise Malformed("not UTF-8")
+    if line.count("[") + line.count("{") > NESTING and nesting(line) > NESTING:
+        raise Malformed("nested too deeply", f": more than {NESTING} levels")
     try:
         value = _decode(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
-    except RecursionError:
-        raise ValueError("not JSON that can be read: nested too deeply") from None
+        problem = re.sub("( at|: )$", "", error.msg)
+        raise Malformed("not JSON", f": {problem} at character {error.pos + 1}") from None
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
+        raise Malformed("not a JSON object")
     return value
 
 
 def read_event(line):
-    """Return (timestamp, user, amount, verb, id1, id2) of a line, as _LINE does.
-
-    Raises ValueError for a line that is not a well-formed event.
-    """
-    event = read_object(line)
+    """Return (event type, its fields in the order of EVENTS) of a line.  Raises Malformed."""
+    event = read_object(line.lstrip(MARKS))
 
     def field(name):
         value = event.get(name)
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"{name} is missing" if name not in event else
-                             f"{name} is not a non-empty string or a number")
-        return value
+        if not value or not isinstance(value, str):
+            raise Malformed(name, " is missing" if name not in event else
+                            " is not a non-empty string or a number")
+        is_id = name not in ("event_type", "timestamp", "amount")
+        return plain_number(value) if is_id and type(value) is Number else value
 
-    verb = field("event_type")
-    if verb == "purchase":
-        return field("timestamp"), field("id"), field("amount"), "", "", ""
-    if verb in ("befriend", "unfriend"):
-        return "", "", "", verb, field("id1"), field("id2")
-    raise ValueError(f"event_type {shown(verb)} is none of purchase, befriend, unfriend")
+    if "event_type" not in event and ("D" in event or "T" in event):
+        raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
+    event_type = field("event_type")
+    if event_type not in EVENTS:
+        raise Malformed(f'event_type "{quoted(event_type)[1:-1]}"',
+                        f" is none of {', '.join(EVENTS)}")
+    return event_type, tuple(map(field, EVENTS[event_type][0]))
 
 
 def whole_number(text, least):
@@ -676,7 +772,7 @@ def whole_number(text, least):
     50
     """
     if not (isinstance(text, str) and re.fullmatch("[0-9]{1,18}", text) and int(text) >= least):
-        raise ValueError(f"{shown(str(text))} is not a whole number from {least} up")
+        raise ValueError(f"{quoted(str(text))} is not a whole number from {least} up")
     return int(text)
 
 
@@ -797,39 +893,123 @@ class Log:
             return file.tell()
 
 
-def replay(chunks, detector, purchase, tell):
-    """Apply the events of a log in order: friendships to the detector, purchases by
-    calling purchase(user, timestamp, amount).  tell(method, ...) of Findings says what
-    comes of them.
+FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
+            "csv.DictReader(sys.stdin, delimiter=\"%s\")]' <")
+MAGIC = {b"\x28\xb5\x2f\xfd": ("compressed by zstd", "zstd -dc"),       # of files not read
+         b"\x1f\x8b": ("compressed by gzip", "gzip -dc"),
+         b"BZh": ("compressed by bzip2", "bzip2 -dc"),
+         b"\xfd7zXZ\0": ("compressed by xz", "xz -dc"),
+         b"PK\3\4": ("a ZIP archive", "unzip -p"),
+         b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
+         b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
+         b"{\0": ("UTF-16", "iconv -f UTF-16LE -t UTF-8"),
+         b"\0{\0": ("UTF-16", "iconv -f UTF-16BE -t UTF-8")}
+
+
+def kind_of_file(head, reason):
+    """Return a sentence on a log without any event: what it is, and how to make a log of it.
+
+    `head` are its first bytes, up to 64 KiB.  `reason` is that of its first malformed
+    line, which is told where nothing better can be said.
+
+    >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
+    "no line is an event: this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
     """
-    befriend, unfriend, history = detector.befriend, detector.unfriend, detector.history
+    text = head.decode(errors="replace").lstrip(MARKS + BLANKS)
+    first, newline, rest = text.partition("\n")
+    second = rest.partition("\n")[0]
+    kinds = [kind for magic, kind in MAGIC.items() if head.startswith(magic)]
+    if text.startswith("["):
+        kinds.append(("a JSON array", "jq -c '.[]'"))
+    elif text.startswith("{"):
+        if newline and not first.rstrip().endswith("}"):
+            kinds.append(("JSON of several lines each", "jq -c ."))
+    else:
+        kinds += [("CSV", FROM_CSV % separator.replace("\t", r"\t")) for separator in ",;\t"
+                  if min(first.count(separator), second.count(separator)) > 1]
+    if not kinds:
+        return f"no line is an event; the first one: {reason}"
+    kind, command = kinds[0]
+    return f"no line is an event: this is {kind}; {command} FILE turns it into JSON lines"
+
+
+Needs = namedtuple("Needs", "every audience window")
+Needs.__doc__ = """What outputs need beyond the flagged purchases (bools): every purchase judged,
+the audience of the flagged ones, the figures of every whole window."""
+
+Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
+Judged.__doc__ = """A purchase judged: its line's place among those of its Findings (from 0) and
+text, the user, the normalized timestamp, exact cents, the Baseline that flags it or None;
+window: (size, Baseline or None) if needed; audience: (feed, recommend) if needed and flagged."""
+
+MalformedLine = namedtuple("MalformedLine", "place line kind reason")
+MalformedLine.__doc__ = "A line that changes nothing: place as in Judged, text, kind of reason, reason."
+
+Findings = namedtuple("Findings", "before size lines events purchases first last judged malformed")
+Findings.__doc__ = """What comes of a chunk of a log: lines before it, its bytes, lines, events and
+purchases, the first and last timestamp of its purchases if they are judged (else ""), the
+Judged that are flagged or needed, and the MalformedLines."""
+
+
+def replay(chunks, detector, purchase=None):
+    """Yield the Findings of each chunk of a log, having applied its events in their order.
+
+    purchase(user, timestamp, amount) applies a purchase, by default as `detector.record`,
+    and returns None or the fields of a Judged after its line.
+    """
+    def other(line):
+        event_type, fields = read_event(line)
+        return actions[event_type][0](*fields)
+
+    methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
+    methods.update({"": other, "purchase": purchase or detector.record})
+    actions = {event_type: (methods[event_type], fields)
+               for event_type, fields in LINES[frozenset()][1].items()}
     for data in chunks:
-        text = data.decode(errors="surrogateescape")
-        rows, recorded = _LINE.findall(text), history.recorded
-        lines, events = None, len(rows)
-        for place, (timestamp, user, amount, verb, id1, id2, other) in enumerate(rows):
-            flag = reason = None
+        text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
+        lines, judged, malformed, blank = None, [], [], 0
+        unquoted = frozenset(_UNQUOTED.findall(text, 0, 1024))
+        rows = LINES[unquoted][0].findall(text)
+        for place, row in enumerate(rows):
             try:
-                if other.strip(BLANKS):
-                    timestamp, user, amount, verb, id1, id2 = read_event(other)
-                if user:
-                    flag = purchase(user, timestamp, amount)
-                elif verb == "befriend":
-                    befriend(id1, id2)
-                elif verb:
-                    unfriend(id1, id2)
-                else:
-                    events -= 1             # a blank line
-            except ValueError as error:
-                events -= 1
-                reason = str(error)
-            if flag or reason:
+                action, fields = actions[row[0]]
+                found = action(*fields(row))
+                if found:
+                    lines = lines or text.split("\n")
+                    judged.append(Judged(place, lines[place].lstrip(MARKS), *found))
+            except Malformed as error:
                 lines = lines or text.split("\n")
-                if flag:
-                    tell("flagged", lines[place], flag)
+                if lines[place].lstrip(MARKS).strip(BLANKS):
+                    malformed.append(MalformedLine(place, lines[place], error.kind, str(error)))
                 else:
-                    tell("skipped", place, lines[place], reason)
-        tell("read", len(rows), events, history.recorded - recorded)
+                    blank += 1
+        yield Findings(0, len(data), len(rows), len(rows) - len(malformed) - blank,
+                       detector.history.recorded - recorded, "", "", judged, malformed)
+
+
+def judge(chunks, detector, needs):
+    """Yield Findings like `replay`, with each purchase judged before it is recorded."""
+    timestamps = []
+
+    def purchase(user, timestamp, amount):
+        when, cents = detector.history.timestamps[timestamp], detector.history.amounts[amount]
+        window = audience = None
+        if needs.window:
+            n, total, squares = detector.window_sums(user)
+            flag = detector.verdict(cents, n, total, squares)
+            window = n, baseline(n, total, squares) if n > 1 else None
+        else:
+            flag = detector.judge(user, cents)
+        detector.record(user, timestamp, amount)
+        timestamps.append(when)
+        if flag and needs.audience:
+            audience = detector.social.audience(user, detector.degree)
+        if flag or needs.every:
+            return user, when, cents, flag, window, audience
+
+    for findings in replay(chunks, detector, purchase):
+        yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""))
+        timestamps.clear()
 
 
 # --------------------------------------------------------------- the outputs
@@ -1584,7 +1764,7 @@ def shard(text):
     k, slash, n = text.partition("/")
     k, n = whole_number(k, 1), whole_number(n, 1)
     if k > n:
-        raise ValueError(f"{shown(text)} is not K/N with K from 1 to N")
+        raise ValueError(f"{quoted(text)} is not K/N with K from 1 to N")
     return k, n
 
 
