@@ -968,7 +968,7 @@ def replay(chunks, detector, purchase=None):
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         lines, judged, malformed, blank = None, [], [], 0
-        unquoted = frozenset(_UNQUOTED.findall(text, 0, 1024))
+        unquoted = frozenset(_UNQUOTED.findall(text, 0, 500))
         rows = LINES[unquoted][0].findall(text)
         for place, row in enumerate(rows):
             try:
