@@ -266,7 +266,7 @@ def powered(rng, line):
         sign, whole, decimals = match[1], match[2], match[3] or b""
         if rng.random() < 0.5 and len(decimals) < 15:
             decimals += b"0" * rng.randint(1, 15)
-        digits, point = (whole + decimals).rjust(2, b"0"), len(whole)
+        digits, point = whole + decimals, len(whole)
         places = [place for place in range(1, 16) if 0 <= len(digits) - place <= 30]
         place = rng.choice(places)
         plain = digits[:place].lstrip(b"0").rjust(1, b"0") + (b"." + digits[place:] if digits[place:] else b"")
