@@ -11,7 +11,7 @@ flagged: at mean + 3 sd of the buyer's window or a last digit beside it.
 
 The same seed gives the same log. As a command it writes one:
 
-    python3 random_logs.py SEED DIRECTORY [DIRT]
+    python3 random_logs.py SEED DIRECTORY [DIRT [SPELLINGS]]
 """
 
 import os
@@ -28,16 +28,18 @@ import reference
 MAX_LINES = 100
 
 
-def random_log(rng, dirt=0.0):
+def random_log(rng, dirt=0.0, spellings=0.0):
     """A random batch and stream log (bytes), of some hundred lines together.
 
     dirt is the share of lines written oddly (other order, spacing, numbers for
-    strings, blank lines, \\r\\n) or damaged, so that they may be malformed.
+    strings, blank lines, \r\n) or damaged, so that they may be malformed.
+    spellings is the share of lines that mean the same, written as other programs
+    would: compact, with zones, exponents, ids like 7.0, or a mark at the beginning.
 
     >>> random_log(Random(1)) == random_log(Random(1))
     True
     """
-    return Log(rng, dirt).written()
+    return Log(rng, dirt, spellings).written()
 
 
 # --- what a log is drawn from ------------------------------------------------
@@ -226,13 +228,67 @@ def overwritten(rng, line):
 DIRT = trailing, followed, spaced, numbers, reordered, extended, gap, cut, overwritten
 
 
+# --- lines that mean the same, in the spelling of other programs --------------
+
+WRITTEN = re.compile(rb'"timestamp":"([0-9 :-]{19})(?:\.([0-9]*))?"')
+ID = re.compile(rb'("id[12]?"): ?"(-?[0-9]+)"')
+AMOUNT = re.compile(rb'"amount": ?"(-?)([0-9]+)(?:\.([0-9]+))?"')
+
+
+def compact(rng, line):
+    return line.replace(b'": ', b'":').replace(b'", "', b'","')
+
+
+def timed(rng, line):
+    """The timestamp with T, a comma, more digits, or the clock of another zone."""
+    def other(match):
+        when, fraction = datetime.strptime(match[1].decode(), "%Y-%m-%d %H:%M:%S"), (match[2] or b"").decode()
+        zone = rng.choice(("", "", "Z", " Z", "+00", "-0000", "+05:30", " -11", "+2359", "-00:01"))
+        if zone[-1:].isdigit():
+            ahead = int(zone.strip()[1:3]) * 60 + int(zone.strip()[3:].lstrip(":") or 0)
+            when += timedelta(minutes=-ahead if "-" in zone else ahead)
+        if rng.random() < 0.3:
+            fraction = fraction.ljust(rng.randint(len(fraction), 9), "0")
+        return ('"timestamp":"%s%s%s"' % (
+            when.strftime(rng.choice(("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"))),
+            fraction and rng.choice(".,") + fraction, zone)).encode()
+    return WRITTEN.sub(other, line)
+
+
+def number_ids(rng, line):
+    """The ids as JSON numbers."""
+    return ID.sub(lambda match: match[1] + b": " + match[2] + rng.choice((b"", b"", b".0", b"e0", b"0E-1")), line)
+
+
+def powered(rng, line):
+    """The amount with an exponent or with more zeros, as text or as a JSON number."""
+    def other(match):
+        sign, whole, decimals = match[1], match[2], match[3] or b""
+        if rng.random() < 0.5 and len(decimals) < 15:
+            decimals += b"0" * rng.randint(1, 15)
+        digits, point = whole + decimals, len(whole)
+        places = [place for place in range(1, 16) if 0 <= len(digits) - place <= 30]
+        place = rng.choice(places)
+        plain = digits[:place].lstrip(b"0").rjust(1, b"0") + (b"." + digits[place:] if digits[place:] else b"")
+        text = sign + plain + (b"%s%d" % (rng.choice((b"e", b"E")), point - place) if point != place else b"")
+        return b'"amount": ' + (b'"%s"' % text if rng.random() < 0.5 else text)
+    return AMOUNT.sub(other, line)
+
+
+def marked(rng, line):
+    return b"".join(rng.choice((b"\xef\xbb\xbf", b"\0", b"\0\0\0")) for _ in range(rng.randint(1, 3))) + line
+
+
+SPELLINGS = compact, compact, timed, timed, number_ids, numbers, powered, powered, marked
+
+
 # --- one log -----------------------------------------------------------------
 
 class Log:
     """Draws one log, following with the reference what its lines have done so far."""
 
-    def __init__(self, rng, dirt):
-        self.rng, self.dirt = rng, dirt
+    def __init__(self, rng, dirt, spellings=0.0):
+        self.rng, self.dirt, self.spellings = rng, dirt, spellings
         degree, tracked = random_degree(rng), random_tracked(rng)
         self.rule = reference.Rule(degree, tracked)
         self.header = '{"D":"%d", "T":"%d"}' % (degree, tracked)
@@ -315,20 +371,23 @@ class Log:
         return b"".join(self.dirtied(line) + b"\n" for line in lines)
 
     def dirtied(self, line):
-        if line == self.header or self.rng.random() >= self.dirt:
-            return line.encode()
-        return self.rng.choice(DIRT)(self.rng, line.encode())
+        rng, line, is_header = self.rng, line.encode(), line == self.header
+        while self.spellings and not is_header and rng.random() < self.spellings:
+            line = rng.choice(SPELLINGS)(rng, line)
+        if is_header or rng.random() >= self.dirt:
+            return line
+        return rng.choice(DIRT)(rng, line)
 
 
-def main(seed, directory, dirt="0"):
+def main(seed, directory, dirt="0", spellings="0"):
     os.makedirs(directory, exist_ok=True)
-    log = random_log(Random(int(seed)), float(dirt))
+    log = random_log(Random(int(seed)), float(dirt), float(spellings))
     for name, lines in zip(("batch_log.json", "stream_log.json"), log):
         with open(os.path.join(directory, name), "wb") as out:
             out.write(lines)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit("usage: random_logs.py SEED DIRECTORY [DIRT]")
+    if len(sys.argv) not in (3, 4, 5):
+        sys.exit("usage: random_logs.py SEED DIRECTORY [DIRT [SPELLINGS]]")
     main(*sys.argv[1:])

@@ -18,12 +18,12 @@ import json
 import re
 import sys
 from collections import defaultdict, deque, namedtuple
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from math import isqrt
 
 Purchase = namedtuple("Purchase", "when seq user amount")
-Event = namedtuple("Event", "type users when amount")
+Event = namedtuple("Event", "type users when amount nanoseconds")      # those beyond the microseconds of when
 Result = namedtuple("Result", "flagged batch_skipped stream_skipped judged")
 
 
@@ -99,13 +99,16 @@ def mean_and_variance(window):
     return mean, sum((x - mean) ** 2 for x in window) / len(window)
 
 
-def verdict(amount, window):
-    """The printed (mean, sd) when the amount is anomalous, or None."""
+def verdict(amount, window, deviations=3):
+    """The printed (mean, sd) when the amount is anomalous, or None.
+
+    It is when it is more than so many standard deviations (a number, not negative) above the mean.
+    """
     if len(window) < 2:
         return None
     mean, variance = mean_and_variance(window)
     above = amount - mean
-    if above > 0 and above ** 2 > 9 * variance:     # above > 3 * sqrt(variance)
+    if above > 0 and above ** 2 > Fraction(deviations) ** 2 * variance:     # above > deviations * sqrt(variance)
         return truncated(mean), truncated_root(variance)
     return None
 
@@ -139,15 +142,47 @@ def no_constant(name):
     raise ValueError("%s is not JSON" % name)
 
 
+MARKS = b"\xef\xbb\xbf", b"\0"      # a byte-order mark, a NUL
+DEEPEST = 100                       # levels of objects and arrays, the line's own object being the first
+
+
+def without_marks(line):
+    """A line without the marks at its beginning, however many there are.
+
+    >>> without_marks(b"\\0\\xef\\xbb\\xbf\\0{}\\0")
+    b'{}\\x00'
+    """
+    while line.startswith(MARKS):
+        line = line[1:] if line.startswith(b"\0") else line[3:]
+    return line
+
+
+def depth(value):
+    """How many levels deep a JSON value is nested: 0 when it is no object and no array.
+
+    >>> depth(1), depth({}), depth([1, [], {"a": [2]}])
+    (0, 1, 3)
+    """
+    levels, level = 0, [value]
+    while True:
+        level = [v for v in level if isinstance(v, (dict, list))]
+        if not level:
+            return levels
+        levels += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+
+
 def json_object(line):
-    """The JSON object that is all of a line (bytes), or ValueError."""
+    """The JSON object that is all of a line (bytes) but for marks at its beginning, or ValueError."""
     try:
-        value = json.loads(line.decode("utf-8"), parse_int=Number,
+        value = json.loads(without_marks(line).decode("utf-8"), parse_int=Number,
                            parse_float=Number, parse_constant=no_constant)
     except RecursionError:
         raise ValueError("nested too deeply")
     if not isinstance(value, dict):
         raise ValueError("not an object")
+    if depth(value) > DEEPEST:
+        raise ValueError("nested too deeply")
     return value
 
 
@@ -161,23 +196,81 @@ def text(fields, name, pattern, strings_only=False):
     return str(value)
 
 
+AMOUNT = r"(-?)([0-9]{1,15})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?"
+WHEN = (r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
+        r"(?: ?(?:(Z)|([+-])([0-9]{2})(?::?([0-9]{2}))?))?")
+
+
+def amount_of(text):
+    """The Fraction that is written as an amount, or ValueError.
+
+    >>> amount_of("16.83"), amount_of("-5e-1"), amount_of("1E+3")
+    (Fraction(1683, 100), Fraction(-1, 2), Fraction(1000, 1))
+    """
+    match = re.fullmatch(AMOUNT, text)
+    if not match:
+        raise ValueError("amount: of a wrong shape")
+    sign, whole, decimals, exponent = match.groups()
+    value = Fraction(int(whole))
+    for place, digit in enumerate(decimals or "", 1):
+        value += Fraction(int(digit), 10 ** place)
+    value *= Fraction(10) ** int(exponent or 0)
+    return -value if sign else value
+
+
+def when_of(text):
+    """The moment that is written as a timestamp: a datetime in UTC, and the nanoseconds beyond its microseconds.
+
+    >>> when_of("2017-06-13T00:30:01,1234567 +01:00")
+    (datetime.datetime(2017, 6, 12, 23, 30, 1, 123456), 700)
+    """
+    match = re.fullmatch(WHEN, text)
+    if not match:
+        raise ValueError("timestamp: of a wrong shape")
+    *parts, fraction, utc, sign, hours, minutes = match.groups()
+    fraction = (fraction or "").ljust(9, "0")
+    when = datetime(*map(int, parts), int(fraction[:6]))
+    if sign:
+        hours, minutes = int(hours), int(minutes or 0)
+        if hours > 23 or minutes > 59:
+            raise ValueError("timestamp: no such zone")
+        ahead = timedelta(hours=hours, minutes=minutes)
+        try:
+            when = when - ahead if sign == "+" else when + ahead
+        except OverflowError:
+            raise ValueError("timestamp: outside the years 1 to 9999 in UTC")
+    return when, int(fraction[6:])
+
+
+def id_of(fields, name):
+    """The id in a field, or ValueError: text as it is, a number as its shortest plain decimal text.
+
+    >>> [id_of({"id": Number(text)}, "id") for text in ("70e-1", "-0.0", "1.50", "1e2", "1e100", "0.5e-2")]
+    ['7', '0', '1.5', '100', '1e100', '0.005']
+    """
+    user = text(fields, name, ".+")
+    if type(fields[name]) is not Number or not re.fullmatch(AMOUNT, user):
+        return user
+    value = amount_of(user)
+    places = 0
+    while value * 10 ** places % 1:
+        places += 1
+    digits = str(abs(value) * 10 ** places).rjust(places + 1, "0")
+    digits = digits[:len(digits) - places] + ("." + digits[len(digits) - places:] if places else "")
+    return "-" + digits if value < 0 else digits
+
+
 def read_event(line):
     """The event of a line (bytes), or ValueError when the line is malformed."""
     fields = json_object(line)
     kind = text(fields, "event_type", "purchase|befriend|unfriend", strings_only=True)
     if kind == "purchase":
-        user = text(fields, "id", ".+")
-        amount = text(fields, "amount", r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
-        when = text(fields, "timestamp", "[0-9]{4}-[0-9]{2}-[0-9]{2} "
-                    r"[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", strings_only=True)
-        parts = [int(when[a:b]) for a, b in
-                 ((0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19))]
-        return Event(kind, (user,), datetime(*parts, int(when[20:].ljust(6, "0"))),
-                     Fraction(amount))
-    one, other = text(fields, "id1", ".+"), text(fields, "id2", ".+")
+        when, nanoseconds = when_of(text(fields, "timestamp", ".+", strings_only=True))
+        return Event(kind, (id_of(fields, "id"),), when, amount_of(text(fields, "amount", ".+")), nanoseconds)
+    one, other = id_of(fields, "id1"), id_of(fields, "id2")
     if one == other:
         raise ValueError("id1 and id2 are the same user")
-    return Event(kind, (one, other), None, None)
+    return Event(kind, (one, other), None, None, None)
 
 
 def read_setting(fields, name, least):
@@ -201,16 +294,15 @@ def is_header_to_ignore(line):
 
 def lines_of(log):
     """(number, line) of each line (bytes, no newline) of a log that is not blank."""
-    if log.startswith(b"\xef\xbb\xbf"):
-        log = log[3:]
     return [(number, line) for number, line in enumerate(log.split(b"\n"), 1)
-            if line.strip(b" \t\r")]
+            if without_marks(line).strip(b" \t\r")]
 
 
-def judge_logs(batch, stream, degree=None, tracked=None, notify=None):
+def judge_logs(batch, stream, degree=None, tracked=None, notify=None, deviations=3, verdicts=None):
     """The Result of two logs (bytes); ValueError when D or T cannot be had.
 
-    To a list `notify` each flagged line is added with who is to be told.
+    To a list `notify` each flagged line is added with who is to be told, and to a list
+    `verdicts` each purchase that was judged, with its verdict and what it was judged by.
     """
     batch_lines, stream_lines = lines_of(batch), lines_of(stream)
     if degree is None or tracked is None:
@@ -234,12 +326,15 @@ def judge_logs(batch, stream, degree=None, tracked=None, notify=None):
             if event.type == "purchase":
                 if streaming:
                     judged += 1
-                    found = verdict(event.amount, rule.window(*event.users))
+                    window = rule.window(*event.users)
+                    found = verdict(event.amount, window, deviations)
+                    if verdicts is not None:
+                        verdicts.append(verdict_line(line, window, found))
                     if found:
                         flagged.append(flagged_line(line, *found))
                         if notify is not None:
                             notify.append(notify_line(flagged[-1], *rule.told(*event.users)))
-                rule.purchase(*event.users, event.when, event.amount)
+                rule.purchase(*event.users, (event.when, event.nanoseconds), event.amount)
             elif event.type == "befriend":
                 rule.befriend(*event.users)
             else:
@@ -247,14 +342,34 @@ def judge_logs(batch, stream, degree=None, tracked=None, notify=None):
     return Result(b"".join(flagged), skipped[0], skipped[1], judged)
 
 
+def with_fields(line, fields):
+    """The line as it was up to its closing brace, but for marks at its beginning, then more fields."""
+    return without_marks(line).rstrip(b" \t\r")[:-1] + b", " + fields + b"}\n"
+
+
 def flagged_line(line, mean, sd):
-    """The line as it was up to its closing brace, then mean and sd.
+    """The line with mean and sd.
 
     >>> flagged_line(b' {"id": 7 } ', "1.00", "0.50")
     b' {"id": 7 , "mean": "1.00", "sd": "0.50"}\\n'
     """
-    return line.rstrip(b" \t\r")[:-1] + b', "mean": "%s", "sd": "%s"}\n' % (
-        mean.encode(), sd.encode())
+    return with_fields(line, b'"mean": "%s", "sd": "%s"' % (mean.encode(), sd.encode()))
+
+
+def verdict_line(line, window, found):
+    """The line of a purchase with the size of the window, its mean and sd if there are any, and the verdict.
+
+    >>> verdict_line(b'{"id": 7}', [Fraction(1), Fraction(2)], None)
+    b'{"id": 7, "window": 2, "mean": "1.50", "sd": "0.50", "flagged": false}\\n'
+    >>> verdict_line(b'{"id": 7}', [Fraction(1)], None)
+    b'{"id": 7, "window": 1, "mean": null, "sd": null, "flagged": false}\\n'
+    """
+    mean = sd = b"null"
+    if len(window) >= 2:
+        exact, variance = mean_and_variance(window)
+        mean, sd = (b'"%s"' % text.encode() for text in (truncated(exact), truncated_root(variance)))
+    return with_fields(line, b'"window": %d, "mean": %s, "sd": %s, "flagged": %s' % (
+        len(window), mean, sd, b"true" if found else b"false"))
 
 
 def notify_line(flagged, feed, recommend):

@@ -127,39 +127,50 @@ class Lines(unittest.TestCase):
     def test_accepted(self):
         for accepted in [
                 line(), b" \t" + line() + b" \r", line(amount="16.83"), line(amount="-0"),
-                line(amount='"007"'), line(amount='"%s.%s"' % ("9" * 15, "9" * 15)),
+                line(amount='"007"'), line(amount='"%s.%s"' % ("9" * 15, "9" * 30)),
+                line(amount="1e2"), line(amount='"1e2"'), line(amount='"-1.50E-99"'), line(amount='"1e+07"'),
+                line(timestamp='"2017-06-13T11:33:01"'), line(timestamp='"2017-06-13 11:33:01Z"'),
+                line(timestamp='"2017-06-13 11:33:01,123456789 -2359"'), line(timestamp='"2017-06-13T11:33:01+02"'),
+                line(timestamp='"9999-12-31 23:59:59.999999999+00:00"'), line(timestamp='"0001-01-01 00:00:00-01"'),
+                b"\xef\xbb\xbf" + line(), b"\0\xef\xbb\xbf\0\0" + line() + b"\r",
+                line(note="[" * 99 + "]" * 99), line(note='"%s"' % ("[" * 1000)),
                 line(timestamp='"2017-06-13 11:33:01.123456"'), line(timestamp='"0001-01-01 00:00:00"'),
                 line(timestamp='"2016-02-29 23:59:59.0"'), line(timestamp='"9999-12-31 23:59:59"'),
                 line(id="1e5"), line(id='" "'), line(id=r'"\ud800"'), line(id=r'"\n"'),
                 line(id='"na\u00efve \u2028"'), line(note='{"a": [1, 2.5, null, true, {}]}'),
                 line(amount="null, \"amount\": 1"), friendship('"1"', '"2"'), friendship("1", "2"),
-                friendship('"1"', '"01"'), friendship("1", "1.0", "unfriend")]:
+                friendship('"1"', '"01"'), friendship("1", '"1.0"', "unfriend")]:
             with self.subTest(line=accepted):
                 read_event(accepted)
 
     def test_rejected(self):
         for rejected in [
                 b"", b"x", b"{}", b"[]", b"1", b'"a"', b"null", b"[" * 100000, b"{" * 100000,
-                line() + b"x", line() + line(), line()[:-1], b"\xef\xbb\xbf" + line(), b"\xc2\xa0" + line(),
+                line() + b"x", line() + line(), line()[:-1], b" \xef\xbb\xbf" + line(), b"\xc2\xa0" + line(),
+                b"\xef\xbb" + line(), line() + b"\0", line(note="[" * 100 + "]" * 100),
                 line(event_type=None), line(event_type='"Purchase"'), line(event_type='"sale"'),
                 line(event_type='["purchase"]'), line(event_type="1"), line(event_type=r'"purchase\n"'),
                 line(id=None), line(id='""'), line(id="null"), line(id="true"), line(id="[1]"),
                 line(amount=None), line(amount="null"), line(amount="false"), line(amount="[1]"),
-                line(amount="1e2"), line(amount='"1e2"'), line(amount='"1_000"'), line(amount='"NaN"'),
+                line(amount="1e999999999"), line(amount='"1e100"'), line(amount='"1e"'), line(amount='"1_000"'),
+                line(amount='"NaN"'),
                 line(amount="NaN"), line(amount="-Infinity"), line(amount="016"), line(amount='"1."'),
                 line(amount='".5"'), line(amount='"+1"'), line(amount='" 1"'), line(amount=r'"1\n"'),
                 line(amount='"\uff11"'), line(amount='"\u0661"'), line(amount='"\u00b2"'),
-                line(amount='"%s"' % ("9" * 16)), line(amount='"1.%s"' % ("9" * 16)), line(amount='"--1"'),
+                line(amount='"%s"' % ("9" * 16)), line(amount='"1.%s"' % ("9" * 31)), line(amount='"--1"'),
                 line(timestamp=None), line(timestamp="20170613113301"), line(timestamp='"2017-06-13"'),
                 line(timestamp='"2017-06-31 11:33:01"'), line(timestamp='"2017-02-29 11:33:01"'),
                 line(timestamp='"0000-01-01 11:33:01"'), line(timestamp='"2017-06-13 24:00:00"'),
-                line(timestamp='"2017-06-13 11:33:60"'), line(timestamp='"2017-06-13T11:33:01"'),
-                line(timestamp='"2017-06-13 11:33:01."'), line(timestamp='"2017-06-13 11:33:01.1234567"'),
-                line(timestamp=r'"2017-06-13 11:33:01\n"'), line(timestamp='"2017-06-13 11:33:01Z"'),
+                line(timestamp='"2017-06-13 11:33:60"'), line(timestamp='"2017-06-13t11:33:01"'),
+                line(timestamp='"2017-06-13 11:33:01."'), line(timestamp='"2017-06-13 11:33:01.1234567890"'),
+                line(timestamp=r'"2017-06-13 11:33:01\n"'), line(timestamp='"2017-06-13 11:33:01  Z"'),
+                line(timestamp='"2017-06-13 11:33:01+24:00"'), line(timestamp='"2017-06-13 11:33:01+02:60"'),
+                line(timestamp='"2017-06-13 11:33:01+2"'), line(timestamp='"2017-06-13 11:33:01 UTC"'),
+                line(timestamp='"0001-01-01 00:00:00+00:01"'), line(timestamp='"9999-12-31 23:59:59.5-01"'),
                 line(timestamp='"2017-06-13 11:33:0\uff11"'), line(timestamp='"2017-6-13 11:33:01"'),
                 line(note="NaN"), line(note="'x'"), line(note='"\t"'), line(note='"\x00"'), line(note=r'"\x"'),
                 line(note='"x"').replace(b'"x"', b'"\xff"'), line(note='"x"').replace(b'"x"', b'"\xed\xa0\x80"'),
-                friendship('"1"', '"1"'), friendship("1", '"1"'), friendship('"1"', '""'),
+                friendship('"1"', '"1"'), friendship("1", '"1"'), friendship("10e-1", '"1"'), friendship('"1"', '""'),
                 friendship('"1"', "null"), b'{"event_type": "befriend", "id1": "1"}',
                 b'{"event_type": "unfriend", "id2": "1"}']:
             with self.subTest(line=rejected[:120]):
@@ -168,8 +179,10 @@ class Lines(unittest.TestCase):
     def test_what_is_read(self):
         event = read_event(line(id="7", amount="1.50", timestamp='"2017-06-13 11:33:01.5"'))
         self.assertEqual(event, ("purchase", ("7",), datetime(2017, 6, 13, 11, 33, 1, 500000),
-                                 Fraction(3, 2)))
-        self.assertEqual(read_event(friendship("1", '"\\u0032"')), ("befriend", ("1", "2"), None, None))
+                                 Fraction(3, 2), 0))
+        event = read_event(line(id="1.50", amount='"15e-1"', timestamp='"2017-06-13T00:33:01,123456789 +01"'))
+        self.assertEqual(event, ("purchase", ("1.5",), datetime(2017, 6, 12, 23, 33, 1, 123456), Fraction(3, 2), 789))
+        self.assertEqual(read_event(friendship("1", '"\\u0032"')), ("befriend", ("1", "2"), None, None, None))
 
 
 class Logs(unittest.TestCase):
@@ -181,6 +194,24 @@ class Logs(unittest.TestCase):
         batch = b"\xef\xbb\xbf\r\n" + BATCH.replace(b"\n", b"\r\n \t\r\n")
         self.assertEqual(judge_logs(batch, b"\xef\xbb\xbf\n" + BOUGHT + b" \r"), (FLAGGED, [], [], 1))
         self.assertEqual(judge_logs(batch, b"\xef\xbb\xbf" + BOUGHT).flagged, FLAGGED)
+
+    def test_marks_at_the_beginning_of_any_line(self):
+        """They are dropped from what is flagged; a line of nothing else is blank."""
+        stream = b"\xef\xbb\xbf\n\0\0\r\n\0\xef\xbb\xbf" + BOUGHT + b"\n\xef\xbb\xbfx\n"
+        batch = BATCH.replace(b"\n", b"\n\0\xef\xbb\xbf")
+        self.assertEqual(judge_logs(b"\0" + batch, stream), (FLAGGED, [], [(4, b"\xef\xbb\xbfx")], 1))
+
+    def test_deviations(self):
+        """The example is 73 standard deviations above the mean."""
+        for deviations, flagged in [(0, FLAGGED), (Fraction("73.2"), FLAGGED), (Fraction("73.3"), b""), (1000, b"")]:
+            self.assertEqual(judge_logs(BATCH, BOUGHT, deviations=deviations).flagged, flagged)
+
+    def test_verdicts(self):
+        verdicts = []
+        judge_logs(BATCH, BOUGHT + b"\n" + BOUGHT.replace(b'"2"', b'"9"') + b"\nx\n", verdicts=verdicts)
+        self.assertEqual(verdicts, [
+            BOUGHT[:-1] + b', "window": 3, "mean": "29.10", "sd": "21.46", "flagged": true}\n',
+            BOUGHT.replace(b'"2"', b'"9"')[:-1] + b', "window": 0, "mean": null, "sd": null, "flagged": false}\n'])
 
     def test_skipped_lines_have_their_numbers_and_bytes(self):
         result = judge_logs(BATCH + b"\nx \r\n\xff\n", b"\n[1]\n" + BOUGHT + b"\n{")
@@ -223,10 +254,28 @@ class Logs(unittest.TestCase):
 class RandomLogs(unittest.TestCase):
 
     def test_the_same_seed_gives_the_same_log(self):
-        for dirt in 0, 0.2:
-            one, same, other = (random_logs.random_log(random_logs.Random(seed), dirt) for seed in (5, 5, 6))
+        for shares in (0,), (0.2,), (0.2, 0.5):
+            one, same, other = (random_logs.random_log(random_logs.Random(seed), *shares) for seed in (5, 5, 6))
             self.assertEqual(one, same)
             self.assertNotEqual(one, other)
+
+    def test_other_spellings_mean_the_same(self):
+        """But for the text of the lines: what is flagged, with which mean and sd."""
+        def outcome(logs):
+            rows = judge_logs(*logs)
+            self.assertEqual(rows[1:3], ([], []))
+            return rows.judged, [line[line.rindex(b', "mean"'):] for line in rows.flagged.splitlines()]
+
+        for seed in range(60):
+            plain = random_logs.random_log(random_logs.Random(seed))
+            spelled = []
+            for log in plain:
+                rng, (first, *lines) = random_logs.Random(seed), log.splitlines()
+                for _ in range(3):
+                    lines = [rng.choice(random_logs.SPELLINGS)(rng, line) for line in lines]
+                spelled.append(b"\n".join([first, *lines]))
+            if plain[1].startswith(b"{"):
+                self.assertEqual(outcome(plain), outcome(spelled), seed)
 
     def test_the_edge_is_hit_exactly_now_and_then(self):
         window = [Fraction(10), Fraction(12)]
