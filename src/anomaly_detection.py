@@ -155,6 +155,16 @@ class Memo(dict):
 
 # ------------------------------------------------------------ social network
 
+# Aliases that go when the new section of the values is merged.
+normalized_timestamp, quoted = moment, shown
+
+
+class Malformed(ValueError):
+    def __init__(self, kind, rest):
+        super().__init__(kind + rest)
+        self.kind = kind
+
+
 class SocialNetwork:
     """Two-way friendships between users, named by their ids (str).
 
