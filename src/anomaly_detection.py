@@ -176,16 +176,15 @@ class SocialNetwork:
 
     def __init__(self):
         self.friends = defaultdict(set)     # user -> set of friends; users without are absent
-        # A method of this object in an attribute of it would be a reference cycle.
+        # Not a bound method: that would be a reference cycle, and the program runs without gc.
         self.neighbors = Memo(partial(self.compact, self.friends), sys.maxsize)
 
     @staticmethod
     def compact(friends, user):
-        """Return a user's friends in the form in which a search visits them fastest.
+        """Return `friends.get(user, ())`, a small set as a tuple.
 
-        Equals `friends.get(user, ())`.  Fewer than 256 friends become a tuple, which takes
-        one eighth of the memory and makes searches 20 % faster.  The Memo `neighbors` keeps
-        it until the user's friendships change.
+        Tuples take one eighth of the memory and make searches 20 % faster.  `neighbors`
+        remembers the result until the user's friendships change.
         """
         users = friends.get(user, ())
         return tuple(users) if len(users) < 256 else users
@@ -222,8 +221,8 @@ class SocialNetwork:
     def rings(self, user, degree):
         """Yield the set of users at distance 1, that at distance 2, ... up to degree.
 
-        A breadth-first search; it ends before an empty ring.  The first set is the user's
-        own set of friends, which callers must not change.
+        A breadth-first search, which ends before an empty ring.  Callers must not change the
+        first set: it is the user's own set of friends.
         """
         seen, ring = {user}, self.friends.get(user)
         while ring and degree:
@@ -248,11 +247,9 @@ class SocialNetwork:
     def ball(self, user, degree, budget=sys.maxsize):
         """Return (users at distance 1..degree - hops_left, hops_left).
 
-        hops_left is 0, and the ball the whole network, unless a ring of the search has more
-        than `budget` friendships.  The next ring's cost is known before it is built, as the
-        sum of this ring's degrees, since one celebrity is enough to make it large.  Rings of
-        more than budget / 8 users are not even summed.  The ball may be the user's own set of
-        friends, which callers must not change.
+        hops_left is 0, and the ball the whole network, unless the users of a ring have more
+        than `budget` friendships, or are more than budget / 8, which is quicker to tell.
+        Callers must not change the ball: it can be the user's own set of friends.
         """
         inner, ring, hops_left = {user}, self.friends.get(user, set()), degree - 1
         neighbors_of = self.neighbors.__getitem__
@@ -262,7 +259,7 @@ class SocialNetwork:
             ring = set().union(*map(neighbors_of, ring))
             ring -= inner
             hops_left = hops_left - 1 if ring else 0
-        if len(inner) > 1:              # then `ring` is not the user's own set of friends
+        if len(inner) > 1:      # ring is not the user's own set of friends
             ring |= inner
             ring.discard(user)
         return ring, hops_left
@@ -272,9 +269,9 @@ class NetworkMembership(dict):
     """NetworkMembership(social, user, degree, ball, hops_left, budget)[v]: is v in the network?
 
     Equals `v in social.network(user, degree)` for the `ball, hops_left` that
-    `social.ball(user, degree, ...)` returned: v is in the network exactly if it is in the
-    ball or at most hops_left steps from it.  Answers are remembered.  After `budget` set
-    look-ups it lists the network instead.
+    `social.ball(user, degree, ...)` returned: another user v is in the network exactly
+    if in the ball or at most hops_left steps from it.  Answers are remembered.  After `budget`
+    set look-ups the network is listed instead.
     """
 
     def __init__(self, social, user, degree, ball, hops_left, budget):
@@ -336,7 +333,7 @@ class PurchaseHistory:
         """Add a purchase (all texts).  Raises Malformed, and adds nothing, if the timestamp
         or the amount is not valid.
 
-        A purchase older than `tracked` others of its user is dropped.  Histories shorter than
+        Purchases older than `tracked` others of the user are dropped.  Histories shorter than
         `tracked` are lists, which take one eighth of a deque's memory.
         """
         timestamp = self.timestamps[timestamp]
@@ -392,8 +389,7 @@ class RecentPurchases:
     """The recent purchases of all users, on pages of a few thousand, the oldest page first.
 
     Invariant: the pages hold every purchase since the first page begins.  So the purchases of
-    a network that are met going back from the newest are its last ones.  `walk` goes back
-    past every purchase, `look_up` asks each page for every user of the network.
+    a network that are met going back from the newest are its last ones.
     """
 
     page_size, capacity = 2048, 2048 * 8        # purchases; pages hold up to twice their size
@@ -428,8 +424,7 @@ class RecentPurchases:
         """Return an iterator over the purchases of users that belong, newest first.
 
         Equals `(p for p in all purchases, newest first, if belongs(its buyer))`, but ends
-        after the newest three pages: if the network bought so little there, going further
-        rarely pays.
+        after three pages, since going further rarely pays.
         """
         return chain.from_iterable(
             compress(reversed(page.purchases), map(belongs, reversed(page.buyers)))
@@ -463,16 +458,12 @@ class Page:
 
     def add(self, purchase, user):
         """Put a purchase in its place."""
-        theirs = self.by_user.setdefault(user, [])
-        if not self.purchases or purchase > self.purchases[-1]:
-            self.purchases.append(purchase)
-            self.buyers.append(user)
-            theirs.append(purchase)
-        else:
+        place = len(self.purchases)
+        if place and purchase < self.purchases[-1]:
             place = bisect(self.purchases, purchase)
-            self.purchases.insert(place, purchase)
-            self.buyers.insert(place, user)
-            insort(theirs, purchase)
+        self.purchases.insert(place, purchase)
+        self.buyers.insert(place, user)
+        insort(self.by_user.setdefault(user, []), purchase)
 
     def halves(self):
         """Return two pages with the older and the newer half of the purchases."""
@@ -502,15 +493,15 @@ def baseline(n, total, squares):
 
 
 def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
-    """Return whether amount <= mean + N sd, N**2 = a/b, for every window of at most `size`
+    """Return whether amount <= mean + N sd, N^2 = a/b, for every window of up to `size`
     amounts of which n are known by their sum and sum of squares.
 
-    With n == size that is the rule itself.  Let m and s be mean and sd of the n known
-    amounts and u = size - n.  For given mean, the sd of the window is least when the unknown
-    amounts are all equal; if they are m - x,
-    mean + N sd = m - u x / size + N sqrt(n s^2 / size + n u x^2 / size^2).
-    Its minimum over x is m + s sqrt((1 + N^2) n / size - 1), provided the root is of a number
-    >= 0; otherwise there is no bound.  It falls as size grows, so smaller windows have no lower limit.
+    With n == size that is the rule itself.  Let the known amounts have mean m and standard
+    deviation s, and let there be u = size - n others.  Of all others with the same sum, equal
+    ones make the sd least.  If each of them is m - x, the limit is
+    m - x u/size + N sqrt(s^2 n/size + x^2 u n/size^2).  Over all x its least value is
+    m + s sqrt((1 + N^2) n/size - 1), or there is none if the root is of less than 0.  The
+    least value falls as size grows, so it holds for smaller windows too.
 
     >>> cannot_be_flagged(3100, 2, 2000 + 4000, 2000**2 + 4000**2, 20)
     False
@@ -523,34 +514,33 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
         over <= 0 or b * size * over * over <= known * (n * squares - total * total))
 
 
-# Algorithm notes for the window.
+# Algorithm notes for finding the window, the last T purchases of a network of n users.
 #
-# A window is the last T purchases of a network of n of the U users who ever bought.  The
-# general way lists the network by breadth-first search and merges the histories of its users:
-# O(users and friendships within D degrees + T log n).  Each short-cut replaces one part of
-# it.  With T = 50 and U = 10,000, a network of 300 users has 3 % of all purchases, so the
-# newest T * U / n = 1,700 or so purchases of all users hold its window: its `span`.
+# The general way lists the network by breadth-first search and merges its users' histories:
+# O(users and friendships within D degrees + T log n).  Three short-cuts replace parts of it.
+# U users have bought in all.  If all buy alike, the last `span` = T U / n purchases of all
+# users hold the window: 1,700 purchases if T = 50, U = 10,000 and n = 300.
 #
-# RecentPurchases.  The newest 16,000 or so purchases of all users are kept in order, on
-# pages.  `walk` passes `span` purchases and asks of each whether its buyer is in the network;
-# `look_up` asks 8 pages or fewer for each of the n users.  Neither visits n histories.
-# A purchase that comes late is inserted into its user's history and its page, which moves up
-# to T and 4,096 entries.  If it is older than all of its user's, it is the first of them, or
-# dropped if they are T.  If it is older than the first page, no page takes it.
-# So RecentPurchases lacks the purchases before its first page, at the beginning and after the
-# oldest page was dropped, and nothing else.  If the pages hold fewer than T purchases of the
-# network, these are still its newest, and the next source of the window goes on from there.
+# RecentPurchases keeps the last 16,000 or so purchases of all users in order, on 8 pages.
+# `walk` goes back past `span` purchases and asks of each whether its buyer belongs to the
+# network.  `look_up` asks each page for each of the n users.  Neither visits n histories.
+# A purchase with an older timestamp than others is inserted where it belongs: in its user's
+# history, moving up to T entries, and in a page, moving up to 4,096.  If it is older than all
+# of its user's, it becomes the first of them, or is dropped if there are T already.  If it is
+# older than the first page, no page takes it.  So the pages lack what is older than their
+# first, and nothing else.  If they hold fewer than T purchases of the network, those are its
+# newest, and the next source goes on with older ones (`window_sources`).
 #
-# Search from both ends.  Beyond `budget` friendships the network is not listed: the search
-# stops before that ring, and the users found so far are the ball.  A buyer met by `walk` is in
-# the network exactly if a search from the buyer reaches the ball in the hops that are left.
-# A few dozen buyers are asked about, so the cost hardly grows with D.  If their searches use
-# up a budget of their own, as on long paths, the network is listed after all.
+# The network is not listed if a ring of the search has more friendships than a budget.  The
+# users found before that are the ball.  A buyer whom `walk` meets belongs to the network
+# exactly if a search from the buyer meets the ball within the degrees that are left
+# (NetworkMembership).  A few dozen buyers are met, so the cost hardly grows with D.  Where
+# these searches exceed a budget of their own, as on long paths, the network is listed.
 #
-# Early acquittal.  However low the rest of the window is, it pulls the mean down only by
-# pulling the sd up.  So ten of fifty amounts bound mean + 3 sd from below, by m + s, and nine
-# purchases in ten are not above that (`cannot_be_flagged`).  The window is
-# therefore taken in batches, T / 5 amounts first, and the sources are lazy.
+# A part of the window often settles that a purchase is normal.  Unknown amounts can pull the
+# mean down only by pulling the sd up, so ten amounts of fifty with mean m and sd s prove that
+# mean + 3 sd is at least m + s (`cannot_be_flagged`).  That acquits nine purchases in ten, so
+# the window is taken in batches, T / 5 amounts first, from sources that are lazy.
 
 class Detector:
     """Judges each purchase against the purchases before it in its network.
@@ -639,20 +629,20 @@ class Detector:
             if found == self.tracked:
                 break
 
-    # Ratios of costs, measured on random graphs with 10,000 users of mean degree 18.
+    # Ratios of measured costs (random graphs, 10,000 users, mean degree 18, T = 50):
     list_to_search = 4      # searching from one buyer costs as much as listing 4 friendships
     look_up_to_walk = 12    # looking up one user costs as much as walking past 12 purchases
 
     def window_sources(self, user):
         """Yield iterators over the purchases of the user's network, cheapest first.
 
-        Their contract: each yields the network's purchases, newest first in blocks, where a
-        block is what one page of RecentPurchases holds of them, in any order.  It may give up
-        early, but only at the end of a block; the last iterator never does.  So if one gives
+        Their contract: each yields the network's purchases newest first, in blocks, and those
+        of a block in any order; a block is what one page of RecentPurchases has of them.  An
+        iterator may give up at the end of a block; the last one never does.  So if one gives
         up after n purchases, the first n of the next are the same, and `window` skips them.
         """
         history, users_times_T = self.history, len(self.history.by_user) * self.tracked
-        # A list of F friendships saves searches from users_times_T / F buyers.
+        # Listing F friendships pays if F < list_to_search * span, where span is about T U / F.
         budget = isqrt(self.list_to_search * users_times_T) + 1
         network, hops_left = self.social.ball(user, self.degree, budget)
         if not network:
