@@ -16,9 +16,9 @@ from .common import MORE, agrees, changed, knobs, owner_of, program, well_formed
 from .metamorphic import Log, users_renamed
 
 PATHS = (       # what must be taken by some of the cases
-    (None, "merge"), (None, "Reach"), (None, "Page"), (None, "read_event"),
+    (None, "merge"), (None, "NetworkMembership"), (None, "Page"), (None, "read_event"),
     (None, "baseline"), ("RecentPurchases", "walk"), ("RecentPurchases", "look_up"),
-    ("Page", "halves"), ("Reach", "is_near"), ("Reach", "network"),
+    ("Page", "halves"), ("NetworkMembership", "is_near"), ("NetworkMembership", "network"),
     ("PurchaseHistory", "last"), ("SocialNetwork", "network"), ("Memo", "clear"),
     ("SocialNetwork", "rings"), ("Report", "shorten"))
 

@@ -8,7 +8,7 @@ from random import Random
 from unittest.mock import patch
 
 import support      # first: it finds the modules below
-from anomaly_detection import PurchaseHistory, RecentPurchases, moment
+from anomaly_detection import PurchaseHistory, RecentPurchases, normalized_timestamp
 
 NOON = "2017-06-13 12:00:%02d"
 
@@ -32,7 +32,7 @@ class Literal:
         whole, part = divmod(round(second * 10), 10)
         text = "2017-06-13 12:%02d:%02d" % divmod(whole, 60) + (".%d" % part if part else "")
         self.history.record(user, text, "%d.%02d" % divmod(cents, 100))
-        self.all.append((moment(text), len(self.all), user, cents))
+        self.all.append((normalized_timestamp(text), len(self.all), user, cents))
 
     def last(self, users, count=None):
         """(timestamp, amount) of the last purchases of users, newest first, the literal way."""
@@ -129,7 +129,7 @@ class Recent(unittest.TestCase):
     """RecentPurchases: what it yields are the newest ones, however few."""
 
     def check(self, literal, users):
-        recent, count = literal.history.of_everybody(), literal.tracked
+        recent, count = literal.history.recent_purchases(), literal.tracked
         self.check_pages(recent.pages)
         expected = literal.last(users)
         walked = seen(islice(recent.walk(set(users).__contains__), count))
@@ -141,13 +141,13 @@ class Recent(unittest.TestCase):
     def check_pages(self, pages):
         """Each holds its purchases twice, in a line and by user, and all of them follow one another."""
         for page, following in zip(pages, pages[1:] + [None]):
-            line = sorted(page.line)
-            self.assertEqual(page.line, line)
+            line = sorted(page.purchases)
+            self.assertEqual(page.purchases, line)
             self.assertEqual(len(page.buyers), len(line))
             of = defaultdict(list)
             for purchase, user in zip(line, page.buyers):
                 of[user].append(purchase)
-            self.assertEqual({user: sorted(purchases) for user, purchases in page.of.items()}, of)
+            self.assertEqual({user: sorted(purchases) for user, purchases in page.by_user.items()}, of)
             self.assertTrue(not line or page.since <= line[0])
             self.assertTrue(not line or not following or line[-1] < following.since)
 
@@ -184,15 +184,15 @@ class Recent(unittest.TestCase):
                 literal = Literal(3)
                 for k in range(events):
                     if k == begin:
-                        recent = literal.history.of_everybody()
+                        recent = literal.history.recent_purchases()
                     literal.record(str(k % 500), clock(k), 1)
                     if k >= begin:
-                        for kept in (lambda page: len(page.line), lambda page: len(page.buyers),
-                                     lambda page: sum(map(len, page.of.values()))):
+                        for kept in (lambda page: len(page.purchases), lambda page: len(page.buyers),
+                                     lambda page: sum(map(len, page.by_user.values()))):
                             self.assertLess(sum(map(kept, recent.pages)), 4 * 16 * 4)
                         self.assertLess(len(recent.pages), 10)
                     if not begin and not k % 500:
-                        there = [(*p[:2], user) for page in recent.pages for p, user in zip(page.line, page.buyers)]
+                        there = [(*p[:2], user) for page in recent.pages for p, user in zip(page.purchases, page.buyers)]
                         since = recent.pages[0].since[:2]
                         self.assertEqual(there, [p[:3] for p in sorted(literal.all) if p[:2] >= since])
                         self.assertGreaterEqual(len(there), min(k, 16))

@@ -1,14 +1,19 @@
 """Friendships and networks, against a literal breadth-first search."""
 
+import copy
+import gc
+import pickle
 import unittest
+import weakref
 from collections import Counter
 from itertools import combinations
 from random import Random
+from unittest.mock import patch
 
 import support      # first: it finds the modules below
 import random_logs
 import reference
-from anomaly_detection import Detector, Reach, SocialNetwork
+from anomaly_detection import Detector, Malformed, NetworkMembership, SocialNetwork
 
 
 def random_graph(rng):
@@ -64,8 +69,10 @@ class Friendships(unittest.TestCase):
         social = SocialNetwork()
         social.befriend("a", "b")
         for apply in social.befriend, social.unfriend:
-            self.assertRaises(ValueError, apply, "a", "a")
-        self.assertEqual(self.friends(social, "a", "b"), ["b", "a"])
+            with self.assertRaises(Malformed) as caught:
+                apply("7", "7")
+            self.assertEqual((str(caught.exception), caught.exception.kind), ("id1 and id2 are both '7'", "id1 and id2"))
+        self.assertEqual(self.friends(social, "a", "b", "7"), ["b", "a", ""])
 
     def test_asking_changes_nothing(self):
         """Neither does a question make users appear, nor friendships left and ended."""
@@ -174,25 +181,25 @@ class MeetingInTheMiddle(unittest.TestCase):
         self.assertEqual(social.ball(users[0], 4), (social.network(users[0], 4), 0))
 
     def test_a_ball_is_a_smaller_network(self):
-        """Whatever the effort, it is everyone up to some distance, the rest being `hops`."""
+        """Whatever the budget, it is everyone up to some distance, the rest being `hops_left`."""
         rng, hops_met = Random(2), set()
         for _ in range(150):
             social, rule, users = random_graph(rng)
             degree, user = rng.randint(1, 10), rng.choice(users)
-            for effort in (0, 1, 2, 4, 8, 16, 64, 10 ** 6):
-                ball, hops = social.ball(user, degree, effort)
-                hops_met.add(hops)
-                self.assertTrue(0 <= hops < degree)
-                self.assertEqual(ball - {user}, network(rule, user, degree - hops))
+            for budget in (0, 1, 2, 4, 8, 16, 64, 10 ** 6):
+                ball, hops_left = social.ball(user, degree, budget)
+                hops_met.add(hops_left)
+                self.assertTrue(0 <= hops_left < degree)
+                self.assertEqual(ball - {user}, network(rule, user, degree - hops_left))
         self.assertTrue(set(range(8)) <= hops_met, hops_met)
 
     def test_members(self):
-        """Reach answers as the network does, which it lists when its effort is used up."""
+        """NetworkMembership answers as the network does, which it lists when its budget is used up."""
         rng = Random(3)
         answers = Counter()
         listed = []
 
-        class CountedReach(Reach):
+        class CountedMembership(NetworkMembership):
             def network(self):
                 listed.append(self)
                 return super().network()
@@ -201,19 +208,19 @@ class MeetingInTheMiddle(unittest.TestCase):
             social, rule, users = random_graph(rng)
             degree, user = rng.randint(2, 10), rng.choice(users)
             members = network(rule, user, degree)
-            for effort in (0, 1, 2, 4, 8, 16, 64):
-                ball, hops = social.ball(user, degree, effort)
-                for reach_effort in (0, 1, 3, 10, 100, 10 ** 6) if hops else ():
-                    reach = CountedReach(social, user, degree, ball, hops, reach_effort)
+            for budget in (0, 1, 2, 4, 8, 16, 64):
+                ball, hops_left = social.ball(user, degree, budget)
+                for search_budget in (0, 1, 3, 10, 100, 10 ** 6) if hops_left else ():
+                    membership = CountedMembership(social, user, degree, ball, hops_left, search_budget)
                     listed.clear()
                     for v in rng.choices(users, k=10):
-                        answer = reach[v]
+                        answer = membership[v]
                         self.assertIs(answer, v in members)
                         answers[answer, "listed" if listed else "searched"] += 1
-                    self.assertLessEqual(len(listed), reach_effort < 10 ** 6)
-                    self.assertEqual(reach.network(), members)
+                    self.assertLessEqual(len(listed), search_budget < 10 ** 6)
+                    self.assertEqual(membership.network(), members)
                     for v in users:         # of an answer already given and of a new one
-                        self.assertIs(reach[v], v in members)
+                        self.assertIs(membership[v], v in members)
             for friend in users:
                 self.assertEqual(social.friends.get(friend, set()), network(rule, friend, 1))
         self.assertEqual(len(answers), 4)
@@ -222,8 +229,61 @@ class MeetingInTheMiddle(unittest.TestCase):
     def test_the_user_is_never_a_member(self):
         social, rule, users = random_graph(Random(4))
         for user in users:
-            ball, hops = social.ball(user, 5, 0)
-            self.assertIs(Reach(social, user, 5, ball, hops, 100)[user], False)
+            ball, hops_left = social.ball(user, 5, 0)
+            self.assertIs(NetworkMembership(social, user, 5, ball, hops_left, 100)[user], False)
+
+
+class Audience(unittest.TestCase):
+
+    def test_order(self):
+        """The nearest first, then those with the most friends in common, then by id as text."""
+        social = SocialNetwork()
+        for pair in "ab", "ac", "bx", "cx", "bz", "by", "b9", "ym", "xn", "zn", "b10":
+            social.befriend(pair[0], pair[1:])
+        self.assertEqual(social.audience("a", 1), (["b", "c"], []))
+        self.assertEqual(social.audience("a", 2), (["b", "c"], ["x", "10", "9", "y", "z"]))
+        self.assertEqual(social.audience("a", 3), (["b", "c"], ["x", "10", "9", "y", "z", "m", "n"]))
+        self.assertEqual(social.audience("nobody", 3), ([], []))
+
+    def test_random_graphs(self):
+        rng = Random(9)
+        for _ in range(60):
+            social, rule, users = random_graph(rng)
+            for user in users:
+                rule.degree = rng.randint(1, 5)
+                self.assertEqual(social.audience(user, rule.degree), rule.told(user))
+
+
+class Memory(unittest.TestCase):
+    """The program runs without garbage collection, and a library's user may make many Detectors."""
+
+    def used(self):
+        """A Detector that has befriended, recorded and searched in every way."""
+        detector = Detector(degree=4, tracked=2)
+        for k in range(60):
+            detector.befriend(str(k), str(k + 1))
+            detector.purchase(str(k), "2017-06-13 12:00:00", "1.00")
+        with patch.object(Detector, "list_to_search", 0):
+            detector.judge("30", 10 ** 9)
+        detector.unfriend("3", "4")
+        return detector
+
+    def test_no_reference_cycle(self):
+        gc.disable()
+        self.addCleanup(gc.enable)
+        detector = self.used()
+        gone = list(map(weakref.ref, (detector, detector.social, detector.social.neighbors, detector.history,
+                                      detector.history.recent_purchases())))
+        del detector
+        self.assertEqual([ref() for ref in gone], [None] * len(gone))
+
+    def test_a_copy_is_independent(self):
+        detector = self.used()
+        for copied in copy.deepcopy(detector), pickle.loads(pickle.dumps(detector)):
+            copied.befriend("30", "3")
+            self.assertEqual(copied.social.network("30", 1), {"29", "31", "3"})
+            self.assertIn("2", copied.social.network("30", 2))
+            self.assertNotIn("2", detector.social.network("30", 2))
 
 
 class TwoWaysToAskADetector(unittest.TestCase):
