@@ -5,8 +5,8 @@
 NAMEs select tests as `unittest -k` does.  Each test class runs in a process of its own, each
 test of the classes in LONG too.  What a process says is printed when it has ended, in one piece.
 
-The last line of standard output holds two numbers, tests passed and tests failed, which
-run_tests.sh adds to its own.  A test of which several sub-tests fail is one failed test, a
+Standard output holds two numbers, tests passed and tests failed, which run_tests.sh adds to
+its own.  A test of which several sub-tests fail is one failed test, a
 module that cannot be imported and a process that dies are one failed test each, and a skipped
 test counts as neither.
 """
@@ -106,7 +106,7 @@ class Unit:
                 raise EOFError
             return pickle.load(self.report)
         except EOFError:
-            print("%s: its process died (wait status %d)" % (self.name, status))
+            print("%s: its process died (wait status %d)" % (self.name, status), file=sys.stderr)
             return set(), {self.name}, {}
 
     def what_was_said(self):
@@ -167,8 +167,7 @@ def main():
     all_passed, all_failed, seconds = set(), set(), {}
     results = run(units, options.jobs or len(os.sched_getaffinity(0)), options.fail_fast)
     for unit, passed, failed, times in results:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(unit.what_was_said())
+        sys.stderr.write(unit.what_was_said().decode(errors="backslashreplace"))
         all_passed |= passed
         all_failed |= failed
         seconds.update(times)
@@ -180,8 +179,8 @@ def main():
             break
     if options.times:
         for test in sorted(seconds, key=seconds.get, reverse=True)[:30]:
-            print("%7.2f s  %s" % (seconds[test], test))
-    print("%d tests in %.1f s" % (len(seconds), time.monotonic() - started))
+            print("%7.2f s  %s" % (seconds[test], test), file=sys.stderr)
+    print("%d tests in %.1f s" % (len(seconds), time.monotonic() - started), file=sys.stderr)
     print(len(all_passed), max(len(all_failed), not all_passed), flush=True)    # no tests: a failure
     return bool(all_failed or not all_passed)
 
@@ -192,7 +191,7 @@ def show_module(module, passed, failed, seconds):
         return [test for test in tests if test.split(".")[0] == module]
     print("%-24s %4d passed, %d failed, %5.1f s" % (
         module, len(of_module(passed)), len(of_module(failed)),
-        sum(map(seconds.get, of_module(seconds)))), flush=True)
+        sum(map(seconds.get, of_module(seconds)))), file=sys.stderr)
 
 
 if __name__ == "__main__":
