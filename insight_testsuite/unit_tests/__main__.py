@@ -73,6 +73,7 @@ class Unit:
         status = 1
         try:
             os.setpgid(0, 0)            # one group with all processes that the tests start
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.dup2(self.said.fileno(), 1)
             os.dup2(self.said.fileno(), 2)
             self.run(fail_fast)
@@ -151,6 +152,7 @@ def run(units, jobs, fail_fast):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))     # and end all processes
     parser = argparse.ArgumentParser("unit_tests", description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="run the tests with this in their name")
     parser.add_argument("--fail-fast", action="store_true", help="end at the first failed test")
@@ -163,6 +165,8 @@ def main():
         loader.testNamePatterns = ["*%s*" % name for name in options.names]
     started = time.monotonic()
     units = units_of(tests_of(loader.discover(os.path.dirname(os.path.abspath(__file__)))))
+    if options.fail_fast:
+        units.reverse()         # the quick ones first
     left = [unit.module for unit in units]
     all_passed, all_failed, seconds = set(), set(), {}
     results = run(units, options.jobs or len(os.sched_getaffinity(0)), options.fail_fast)
