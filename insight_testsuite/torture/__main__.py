@@ -14,11 +14,11 @@ import sys
 
 # In place of this folder, whose modules are to be found as the package's only.
 sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-from torture import coverage, differential, faults, hostile, live, metamorphic, mutation
+from torture import coverage, differential, faults, hostile, live, metamorphic, mutation, seeded
 from torture.common import Trial, name_of
 
 PARTS = {name_of(part): part for part in (
-    differential, metamorphic, mutation, faults, hostile, live, coverage)}
+    differential, metamorphic, mutation, faults, hostile, live, coverage, seeded)}
 
 
 def main(arguments=None):

@@ -64,7 +64,7 @@ class Stage:
 
     def start(self, *options, logs=None, **how):
         """Start a run with all outputs; an option that is given again counts."""
-        return child("--quiet", *(logs or self.logs), *self.options, *options, **how)
+        return child("--quiet", *(logs or self.logs), *self.options, *options, cwd=self.folder, **how)
 
     def run(self, *options, **how):
         return ended(self.start(*options, **how))
@@ -261,16 +261,19 @@ def left_over(trial, stage):
 
 
 def memory_limits(trial, stage):
-    """RLIMIT_AS from what the start takes, upwards: it works, or says so and leaves all alone."""
-    steps = trial.limit or 60
-    stage = Stage(stage.folder, 20000, 10000)
+    """RLIMIT_AS from what the start takes, upwards: it works, or says so and leaves all alone.
+
+    A new Python runs the program, since a forked copy of this process has more memory already.
+    """
+    steps, size = (6, 1) if trial.limit else (60, 4)
+    stage = Stage(stage.folder, 5000 * size, 2500 * size)
     needed = next(size for size in range(8 << 20, 1 << 30, 1 << 20)
-                  if not ended(child("--version", prepare=limited(resource.RLIMIT_AS, size)))[0])
+                  if not ended(child("--version", program=DETECTOR, prepare=limited(resource.RLIMIT_AS, size)))[0])
     statuses = Counter()
     for step in range(steps):
         stage.before()
-        size = needed + (step + 1) * (20 << 20) // steps + trial.rng.randrange(1 << 18)
-        done = stage.run("--jobs", trial.rng.choice("12"), prepare=limited(resource.RLIMIT_AS, size))
+        limit = needed + (step + 1) * (size * 5 << 20) // steps + trial.rng.randrange(1 << 18)
+        done = stage.run("--jobs", trial.rng.choice("12"), program=DETECTOR, prepare=limited(resource.RLIMIT_AS, limit))
         statuses[done[0]] += 1
         if done[0] == 0:
             succeeded(trial, stage, done)
@@ -316,7 +319,7 @@ def died(trial, stage, seconds):
     """
     stage.before()
     sent, jobs, early = trial.rng.choice(SIGNALS), trial.rng.choice("12"), trial.rng.random() < 0.125
-    process = stage.start("--jobs", jobs)
+    process = stage.start("--jobs", jobs, program=early and DETECTOR)
     if early:
         time.sleep(trial.rng.uniform(0, 0.1))
     else:
@@ -351,7 +354,7 @@ def monitor_stopped(trial, stage, seconds):
     sent, snapshot = trial.rng.choice(SIGNALS), trial.rng.random() < 0.8
     reading, writing = os.pipe()
     options = stage.options[:None if snapshot else -2]
-    process = child("--quiet", stage.logs[0], "-", *options, stdin=reading)
+    process = child("--quiet", stage.logs[0], "-", *options, stdin=reading, cwd=stage.folder)
     feeder = threading.Thread(target=feed, args=(writing, stage.stream, trial.rng.choice((900, 5000))), daemon=True)
     endless = os.dup(writing)
     feeder.start()
@@ -410,9 +413,13 @@ def between_outputs(trial, stage):
 
 
 def running(folder):
-    """The processes that have a folder in their command line."""
-    return [pid for pid in os.listdir("/proc") if pid.isdigit()
-            and folder.encode() in (readable("/proc/%s/cmdline" % pid) or b"")]
+    """The processes that work in a folder."""
+    return [pid for pid in os.listdir("/proc") if pid.isdigit() and place_of(pid) == folder]
+
+
+def place_of(pid):
+    with contextlib.suppress(OSError):
+        return os.readlink("/proc/%s/cwd" % pid)
 
 
 def readable(path):
@@ -426,14 +433,23 @@ FAULTS = (file_size_limit, full_disk, unreadable_inputs, as_nobody, impossible_o
 
 
 def run(trial):
+    each_fault(trial)
+    random_signals(trial)
+
+
+def each_fault(trial):
     signal.signal(signal.SIGINT, signal.default_int_handler)    # a background job may have it ignored
     for fault in FAULTS:
         with trial.one(fault.__name__):
             fault(trial, Stage(trial.folder))
+
+
+def random_signals(trial):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if trial.limit:
-        trial.limit += len(FAULTS)
+        trial.limit += trial.cases
     with scratch() as folder:
-        stage = Stage(folder, 20000)
+        stage = Stage(folder, 5000 if trial.limit else 20000)
         started = time.monotonic()
         stage.run("--jobs", "1")
         seconds = time.monotonic() - started

@@ -5,13 +5,13 @@ large out of proportion to its logs.
 """
 
 import os
+import re
 import subprocess
-import sys
 from collections import namedtuple
 
 from benchmark import DETECTOR, FLOOR
 
-from .common import FRIENDS, HEADER, LOGS, PURCHASE, befriend, moment, read, well_formed
+from .common import FRIENDS, HEADER, LOGS, PURCHASE, PYTHON, befriend, moment, read, well_formed
 
 BILLION = 10 ** 9
 
@@ -133,18 +133,20 @@ print(status, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_
 """
 
 
-def run(trial, shrink=1, slack=1):
+def run(trial, shrink=1, slack=1, names=""):
+    """Measure the loads whose name matches a regular expression."""
     for name, load in LOADS.items():
-        with trial.one(name):
-            measure_load(trial, name, load, Scale(shrink), slack)
+        if re.search(names, name):
+            with trial.one(name):
+                measure_load(trial, name, load, Scale(shrink), slack)
 
 
 def measured(*command):
-    """Run a command; return (exit status, seconds, peak KB, what it said).
+    """Run Python with these arguments; return (exit status, seconds, peak KB, what it said).
 
     A small process in between starts it: Linux counts a child's peak from its parent's memory.
     """
-    done = subprocess.run([sys.executable, "-c", MEASURE, *command], stdin=subprocess.DEVNULL,
+    done = subprocess.run([*PYTHON, "-c", MEASURE, *PYTHON, *command], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
     status, seconds, peak = done.stdout.split()
     return int(status), float(seconds), int(peak), done.stderr.decode("utf-8", "replace")
@@ -159,8 +161,8 @@ def measure_load(trial, name, load, scale, slack):
                 file.writelines(part)
     output, *more = (os.path.join(trial.folder, name) for name in ("flagged", *load.more))
     options = [word for name, path in zip(load.more, more) for word in ("--" + name, path)]
-    _, floor, floor_peak, _ = measured(sys.executable, "-c", FLOOR, *logs)
-    status, seconds, peak, said = measured(sys.executable, DETECTOR, "--jobs", "1", *logs, output, *options)
+    _, floor, floor_peak, _ = measured("-c", FLOOR, *logs)
+    status, seconds, peak, said = measured(DETECTOR, "--jobs", "1", *logs, output, *options)
     trial.expect(status == 0 and said.count("(0 skipped)") == 2 and said.count("\n") == 1, said)
     times, memory = max(0, seconds - START_UP) / floor, peak / floor_peak
     trial.expect(times <= load.seconds * slack, "%s: %.1f times the floor's time" % (name, times))

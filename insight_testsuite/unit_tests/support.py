@@ -23,7 +23,7 @@ sys.path[:0] = [SUITE, os.path.join(ROOT, "src")]
 
 import anomaly_detection
 import random_logs
-from torture.common import PYTHON
+from torture.common import start
 
 DEADLINE = 60       # seconds until a child process is taken for hanging: generous
 
@@ -123,11 +123,16 @@ class FolderTest(unittest.TestCase):
         with open(self.path(name), "rb") as file:
             return file.read()
 
+<<<<<<< HEAD
     def start(self, *arguments, program=PROGRAM, exec=True, **options):
         """Start the command line as a process, its standard streams pipes."""
+=======
+    def start(self, *arguments, **options):
+        """Start the command line as a process, its standard streams pipes; options as for torture.common.start."""
+>>>>>>> suite
         for stream in "stdin", "stdout", "stderr":
             options.setdefault(stream, subprocess.PIPE)
-        process = subprocess.Popen([*PYTHON, program, *arguments], **options)
+        process = start(*arguments, **options)
 
         def end():
             for stream in filter(None, (process.stdin, process.stdout, process.stderr)):

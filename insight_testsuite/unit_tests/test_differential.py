@@ -13,7 +13,7 @@ import anomaly_detection
 import reference
 from random_logs import random_log
 
-CLEAN, DIRTY, OVERRIDDEN = 2000, 500, 200
+CLEAN, DIRTY, OVERRIDDEN = 800, 200, 100
 DIRT = 0.1
 
 

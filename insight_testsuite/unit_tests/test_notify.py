@@ -264,87 +264,6 @@ class Beside(NotifyTest):
             self.write("notify", OLD)
             self.assertEqual(self.told(), (b"", b""))
 
-    def test_a_missing_folder_is_created(self):
-        self.main("--quiet", *self.files, "--notify", self.path("a/b/notify"))
-        self.assertEqual(self.read("a/b/notify"), with_told(FLAGGED, ["1"], []))
-
-    def test_nothing_else_is_left_behind(self):
-        self.told("--jobs", 3)
-        self.assertEqual(sorted(self.snapshot()), ["batch", "notify", "output", "stream"])
-
-    def test_a_link_and_permissions(self):
-        """A link's target is what gets replaced, and keeps its permissions."""
-        os.chmod(self.write("target", OLD), 0o604)
-        os.symlink("target", self.notify)
-        self.told()
-        self.assertTrue(os.path.islink(self.notify))
-        self.assertEqual(self.read("target"), with_told(FLAGGED, ["1"], []))
-        self.assertEqual(os.stat(self.path("target")).st_mode & 0o777, 0o604)
-
-
-class Refused(FolderTest):
-    """One line, the right exit status, and everything as it was before."""
-
-    def test_the_same_file_as_another(self):
-        """An input, the output, the rejects or the snapshot, by whatever name."""
-        self.assert_no_other_file("--notify")
-        os.symlink("new", self.path("symlink to new"))
-        for other in "--output", "--rejects", "--snapshot":
-            files = ["--batch-log", self.batch, "--stream-log", self.stream]
-            if other != "--output":
-                files += ["--output", self.output]
-            for same in "./new", "symlink to new":
-                with self.subTest(other=other, same=same):
-                    self.assert_fails(2, *files, other, self.path("new"),
-                                      "--notify", os.path.join(self.folder, same))
-
-    def test_not_both_to_standard_output(self):
-        for output, notify in ("-", "-"), ("/dev/stdout", "-"), ("-", "/dev/stdout"):
-            with self.subTest(output=output, notify=notify):
-                self.assert_fails(2, self.batch, self.stream, output, "--notify", notify)
-                with open(self.path("output"), "ab") as same:
-                    self.assert_fails(2, self.batch, self.stream, output, "--notify", notify, stdout=same)
-        self.assert_fails(2, self.batch, "-", "-", "--notify", "-", data=STREAM)
-        self.assert_fails(2, *self.files, "--notify", "-", "--snapshot", "-")
-        self.assert_fails(2, *self.files, "--notify", "-", "--rejects", "-")
-
-    def test_what_cannot_be_written(self):
-        os.mkdir(self.path("folder"))
-        for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x":
-            with self.subTest(path=wrong):
-                self.assertIn(wrong, self.assert_fails(2, *self.files, "--notify", wrong))
-        self.assert_fails(2, *self.files, "--notify", "")
-        self.assert_fails(2, *self.files, "--notify")
-
-    def test_a_closed_standard_output(self):
-        out, said = self.do(*self.files, "--notify", "-", status=2, preexec_fn=partial(os.close, 1))
-        self.assert_one_line(said)
-        self.assertEqual(self.read("output"), OLD)
-
-    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
-    def test_a_full_device(self):
-        """The flags are not written either; and a run with nothing to say to it does not fail."""
-        self.assertIn("/dev/full", self.assert_fails(1, *self.files, "--notify", "/dev/full", "--quiet"))
-        self.assertIn("/dev/full", self.assert_fails(1, *self.files, "--notify", "/dev/full", "--quiet", "--jobs", "2"))
-        self.write("stream", b"")
-        self.do(*self.files, "--notify", "/dev/full")
-        self.assertEqual(self.read("output"), b"")
-
-    def test_a_full_disk(self):
-        """As a limit on the size of files shows it: of flags that would fit, and of those to be told, which do not."""
-        import resource
-        self.write("batch", HEADER + purchase("1", "5.00") * 2 + b"".join(
-            friendship("2", str(k)) for k in range(3000) if k != 2))
-        notify = self.write("notify", OLD)
-        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (10 ** 4, 10 ** 4))
-        said = self.assert_fails(1, *self.files, "--notify", notify, "--quiet", preexec_fn=limit)
-        self.assertIn(notify, said)
-
-    def test_strict(self):
-        """A malformed line after the first flag: neither file is changed."""
-        self.write("stream", STREAM + b"x\n")
-        self.assert_fails(1, *self.files, "--notify", self.write("notify", OLD), "--strict")
-
 
 class Live(FolderTest):
     """Each verdict's line is there before the next line of the log is."""
@@ -387,33 +306,6 @@ class Live(FolderTest):
             out, said = self.do(*self.files, "--notify", "-", "--jobs", jobs)
             self.assertEqual(out, b"".join(told for _, _, told in self.lines_and_answers()))
             self.assertEqual(self.read("output"), b"".join(flag for _, flag, _ in self.lines_and_answers()))
-
-    def test_a_signal_leaves_the_files_as_they_were(self):
-        """What went to standard output has been said; the flags have not taken their place."""
-        for number, status in (signal.SIGINT, 130), (signal.SIGTERM, 143):
-            process = self.start(self.batch, "-", self.output, "--notify", "-", "--quiet", bufsize=0,
-                                 preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
-            process.stdin.write(STREAM)
-            self.assertEqual(self.lines_arriving(process.stdout), with_told(FLAGGED, ["1"], []))
-            process.send_signal(number)
-            out, said = self.finish(process, status=status)
-            self.assert_one_line(said)
-            self.assertEqual(sorted(self.snapshot()), ["batch", "output", "stream"])
-            self.assertEqual(self.read("output"), OLD)
-
-    def test_a_reader_who_has_enough(self):
-        """He gets the flags' file all the same, or is told that it is as it was."""
-        self.write("stream", STREAM * 5000)
-        process = self.start(*self.files, "--notify", "-", "--quiet")
-        process.stdout.readline()
-        process.stdout.close()
-        said = process.stderr.read().decode()
-        if process.wait():
-            self.assert_one_line(said)
-            self.assertEqual(self.read("output"), OLD)
-        else:
-            self.assertEqual(self.read("output"), answered([STREAM] * 5000))
-        self.assertEqual(sorted(self.snapshot()), ["batch", "output", "stream"])
 
 
 if __name__ == "__main__":
