@@ -123,13 +123,8 @@ class FolderTest(unittest.TestCase):
         with open(self.path(name), "rb") as file:
             return file.read()
 
-<<<<<<< HEAD
-    def start(self, *arguments, program=PROGRAM, exec=True, **options):
-        """Start the command line as a process, its standard streams pipes."""
-=======
     def start(self, *arguments, **options):
         """Start the command line as a process, its standard streams pipes; options as for torture.common.start."""
->>>>>>> suite
         for stream in "stdin", "stdout", "stderr":
             options.setdefault(stream, subprocess.PIPE)
         process = start(*arguments, **options)
