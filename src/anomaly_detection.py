@@ -58,9 +58,9 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest, nsmallest
-from itertools import accumulate, chain, compress, islice, takewhile
+from itertools import accumulate, chain, compress, groupby, islice, takewhile
 from math import isqrt, log10
-from operator import itemgetter, mul
+from operator import add, attrgetter, itemgetter, mul
 from sys import intern
 from types import SimpleNamespace
 
@@ -292,8 +292,9 @@ class SocialNetwork:
         """Return (users at distance 1..degree - hops_left, hops_left).
 
         hops_left is 0, and the ball the whole network, unless the users of a ring have more
-        than `budget` friendships, or are more than budget / 8, which is quicker to tell.
-        Callers must not change the ball: it can be the user's own set of friends.
+        than `budget` friendships, or are more than budget / 8, which is quicker to
+        tell: with budget / 2, D = 3 takes 20-60 % longer.  Callers must not change the ball:
+        it can be the user's own set of friends.
         """
         inner, ring, hops_left = {user}, self.friends.get(user, set()), degree - 1
         neighbors_of = self.neighbors.__getitem__
@@ -468,7 +469,7 @@ class RecentPurchases:
         """Return an iterator over the purchases of users that belong, newest first.
 
         Equals `(p for p in all purchases, newest first, if belongs(its buyer))`, but ends
-        after three pages, since going further rarely pays.
+        after three pages (1 to 8 differ by less than 10 %), since going further rarely pays.
         """
         return chain.from_iterable(
             compress(reversed(page.purchases), map(belongs, reversed(page.buyers)))
@@ -678,9 +679,11 @@ class Detector:
             if found == self.tracked:
                 break
 
-    # Ratios of measured costs (random graphs, 10,000 users, mean degree 18, T = 50):
-    list_to_search = 4      # searching from one buyer costs as much as listing 4 friendships
-    look_up_to_walk = 12    # looking up one user costs as much as walking past 12 purchases
+    # Ratios of costs, measured on random graphs with 10,000 users of mean degree 18, T = 50.
+    # Searching from a buyer / listing a friendship; at 16, D = 3 takes 20-30 % longer:
+    list_to_search = 4
+    # Looking up a user / walking past a purchase; at 3, D = 2 takes 20-30 % longer:
+    look_up_to_walk = 12
 
     def window_sources(self, user):
         """Yield iterators over the purchases of the user's network, cheapest first.
@@ -691,7 +694,7 @@ class Detector:
         up after n purchases, the first n of the next are the same, and `window` skips them.
         """
         history, users_times_T = self.history, len(self.history.by_user) * self.tracked
-        # Listing F friendships pays if F < list_to_search * span, where span is about T U / F.
+        # Listing F friendships pays if F < list_to_search * span, where span is T U / F.
         budget = isqrt(self.list_to_search * users_times_T) + 1
         network, hops_left = self.social.ball(user, self.degree, budget)
         if not network:
@@ -699,12 +702,15 @@ class Detector:
         recent_purchases = history.recent_purchases()
         span = users_times_T // len(network)
         if hops_left:
+            # The more degrees are left, the more would listing cost.
             membership = NetworkMembership(self.social, user, self.degree, network, hops_left,
                                            budget * min(hops_left, 4) // 4)
             yield recent_purchases.walk(membership.__getitem__)
             network = membership.network()
         elif span < self.look_up_to_walk * len(network):
             yield recent_purchases.walk(network.__contains__)
+        # Looking up pays if the pages hold a quarter of the window; without it, sparse graphs
+        # at D = 3 take 70 % longer.
         elif span < min(history.recorded, 4 * recent_purchases.capacity):
             yield recent_purchases.look_up(network, self.tracked)
         yield history.last(network, self.tracked)
@@ -740,37 +746,38 @@ def ignore(*arguments):
 
 CHUNK = 1 << 16
 BLANKS = " \t\r\n"
-MARKS = "\ufeff\0"      # dropped at the beginning of a line: joined or damaged files have them
+MARKS = "\ufeff\0"      # byte-order marks of joined files, NULs of damaged ones: dropped
 
-# {event type: (its fields, in the order of its method's arguments; the method of a Detector)}
+# event type -> (its fields, in the order of its method's arguments; the Detector's method)
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
           "befriend": (("id1", "id2"), lambda detector: detector.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
 
-# A line in a usual form is taken apart by one regular expression, for all lines of a chunk
-# at once.  What that accepts, `read_event` accepts, and reads alike.  Text is without
-# escapes.  Bytes that are not UTF-8 are surrogates here.  A number is its own plain text.
+# One regular expression takes the usual lines of a chunk apart, all at once.  `read_event`
+# accepts every line that the expression accepts, and reads it alike.  So a value here is
+# either text in quotes, without escapes, control characters and surrogates (which stand
+# for bytes that are not UTF-8), or a number that is its own plain text.
 _TEXT = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]{1,80}"
-_NUMBERS = {name: r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?" if name == "amount" else
-            "0|-?[1-9][0-9]{0,14}" for fields, _ in EVENTS.values() for name in fields}
-_UNQUOTED = re.compile('"(%s)": ?[-0-9]' % "|".join(_NUMBERS))
+_NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
+_UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
 def usual_lines(unquoted):
-    """Return (regular expression of a line, {event type: function row -> fields}).
+    """Return (regular expression of a line, {event type: function row -> its fields}).
 
-    `unquoted` are the names of the fields that are written as numbers.  A usual line has
-    the event type, the timestamp, then the other fields in the order of EVENTS, with or
-    without a blank after each colon and comma.  A row of `findall` begins with the event
-    type, or ends with the text of a line that is not usual.
+    A usual line has the event type, the timestamp, then the other fields in the order of
+    EVENTS, with or without a blank after each colon and comma.  `unquoted` holds "id" if
+    ids are numbers, "amount" if amounts are.  A row of the expression's `findall` begins
+    with the event type.  For any other line that is "", and the row ends with the line.
     """
     alike, shapes, getters, groups = defaultdict(list), [], {}, 1
     for event_type, (fields, _) in EVENTS.items():
         alike[fields].append(event_type)
     for fields, event_types in alike.items():
         values = {"timestamp": f'"{_TEXT}"'}
-        for name in sorted(fields, key="timestamp".__ne__):
-            values[name] = f"({_NUMBERS[name]})" if name in unquoted else f'"({_TEXT})"'
+        for name in fields:
+            kind = name.rstrip("12")
+            values[name] = f"({_NUMBERS[kind]})" if kind in unquoted else f'"({_TEXT})"'
         shapes.append('(?:%s)"' % "|".join(f"(?<={event_type})" for event_type in event_types)
                       + "".join(f', ?"{name}": ?{value}' for name, value in values.items()))
         names = [name for name in values if name in fields]
@@ -782,8 +789,8 @@ def usual_lines(unquoted):
                       % ("|".join(EVENTS), "|".join(shapes))), getters
 
 
-LINES = Memo(usual_lines)       # by the set of unquoted fields
-NESTING = 100                   # levels; Python's own limit depends on version and process
+LINES, NUMBER_IDS = Memo(usual_lines), Memo(plain_number)
+NESTING = 100       # levels; Python's own limit differs between versions and processes
 
 
 class Number(str):
@@ -806,13 +813,16 @@ def nesting(text):
 
 
 def read_object(line):
-    """Return the JSON object on a line, its numbers as Number.  Raises Malformed."""
+    """Return the JSON object on a line, its numbers as Number.  Raises Malformed.
+
+    Marks at the beginning of the line are dropped.
+    """
     if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
         raise Malformed("not UTF-8")
     if line.count("[") + line.count("{") > NESTING and nesting(line) > NESTING:
         raise Malformed("nested too deeply", f": more than {NESTING} levels")
     try:
-        value = _decode(line)
+        value = _decode(line.lstrip(MARKS))
     except json.JSONDecodeError as error:
         problem = re.sub("( at|: )$", "", error.msg)
         raise Malformed("not JSON", f": {problem} at character {error.pos + 1}") from None
@@ -823,15 +833,15 @@ def read_object(line):
 
 def read_event(line):
     """Return (event type, its fields in the order of EVENTS) of a line.  Raises Malformed."""
-    event = read_object(line.lstrip(MARKS))
+    event = read_object(line)
 
     def field(name):
         value = event.get(name)
         if not value or not isinstance(value, str):
             raise Malformed(name, " is missing" if name not in event else
                             " is not a non-empty string or a number")
-        is_id = name not in ("event_type", "timestamp", "amount")
-        return plain_number(value) if is_id and type(value) is Number else value
+        is_id_number = type(value) is Number and name.startswith("id")
+        return NUMBER_IDS[value] if is_id_number else value
 
     if "event_type" not in event and ("D" in event or "T" in event):
         raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
@@ -855,7 +865,8 @@ def whole_number(text, least):
 
 FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
             "csv.DictReader(sys.stdin, delimiter=\"%s\")]' <")
-MAGIC = {b"\x28\xb5\x2f\xfd": ("compressed by zstd", "zstd -dc"),       # of files not read
+# first bytes of a file -> (what it is, a command that turns it into JSON lines)
+MAGIC = {b"\x28\xb5\x2f\xfd": ("compressed by zstd", "zstd -dc"),
          b"\x1f\x8b": ("compressed by gzip", "gzip -dc"),
          b"BZh": ("compressed by bzip2", "bzip2 -dc"),
          b"\xfd7zXZ\0": ("compressed by xz", "xz -dc"),
@@ -870,10 +881,10 @@ def kind_of_file(head, reason):
     """Return a sentence on a log without any event: what it is, and how to make a log of it.
 
     `head` are its first bytes, up to 64 KiB.  `reason` is that of its first malformed
-    line, which is told where nothing better can be said.
+    line, which is told if the kind is not known.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
-    "no line is an event: this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
+    "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
     """
     text = head.decode(errors="replace").lstrip(MARKS + BLANKS)
     first, newline, rest = text.partition("\n")
@@ -888,9 +899,9 @@ def kind_of_file(head, reason):
         kinds += [("CSV", FROM_CSV % separator.replace("\t", r"\t")) for separator in ",;\t"
                   if min(first.count(separator), second.count(separator)) > 1]
     if not kinds:
-        return f"no line is an event; the first one: {reason}"
+        return reason
     kind, command = kinds[0]
-    return f"no line is an event: this is {kind}; {command} FILE turns it into JSON lines"
+    return f"this is {kind}; {command} FILE turns it into JSON lines"
 
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}   # first bytes -> module
@@ -1064,7 +1075,7 @@ def read_parameters(log, chunks, degree, tracked):
     number = sum(blank.count(b"\n") for blank in before) + lines
     header, given = {}, degree and tracked
     try:
-        header = read_object(line.decode(errors="surrogateescape"))
+        header = read_object(line.decode(errors="surrogateescape").lstrip(MARKS))
         degree = degree or whole_number(header.get("D"), 1)
         tracked = tracked or whole_number(header.get("T"), 2)
     except ValueError as error:
@@ -1229,8 +1240,8 @@ class Totals:
 
     lines_shown, kinds_shown, kinds_counted = 3, 10, 1000
 
-    def __init__(self, name, console):
-        self.name, self.console = name, console
+    def __init__(self, name, console, strict):
+        self.name, self.console, self.strict = name, console, strict
         self.lines = 0                  # those of the log before the next Findings
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.kinds = Counter()          # of malformed lines
@@ -1242,8 +1253,8 @@ class Totals:
         """Count Findings; return them with the number of lines before them."""
         findings = findings._replace(before=self.lines)
         for malformed in findings.malformed:
-            self.show(self.place(findings, malformed), malformed)
             self.reason = self.reason or malformed.reason
+            self.show(self.place(findings, malformed), malformed)
         self.lines += findings.lines
         self.counts["events"] += findings.events
         self.counts["purchases"] += findings.purchases
@@ -1269,7 +1280,8 @@ class Totals:
         if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
             kind = "of other kinds"
         self.kinds[kind] += 1
-        if self.kinds[kind] <= self.lines_shown and kind in islice(self.kinds, self.kinds_shown):
+        if not self.strict and self.kinds[kind] <= self.lines_shown and (
+                kind in islice(self.kinds, self.kinds_shown)):
             self.console.info(f"{place}: skipped: {malformed.reason}")
 
     def skipped(self):
@@ -1351,9 +1363,10 @@ class Output:
         temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
         try:
             os.makedirs(folder, exist_ok=True)
-            self.file = open(temporary, "x+b")
             self.temporary = temporary
+            self.file = open(temporary, "x+b")
         except OSError:
+            self.temporary = None
             if not os.access(self.target, os.W_OK):
                 raise
             import tempfile
@@ -1502,7 +1515,7 @@ class Snapshot(Output):
         super().open()
 
     def complete(self):
-        detector, ids, amounts = self.context.detector, Memo(as_json, sys.maxsize), Memo(dollars)
+        detector, ids, amounts = self.context.detector, Memo(as_json, sys.maxsize), Memo(amount_text)
         rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
                 for purchase in purchases]
         # Two stable sorts by plain keys are quicker than one by (timestamp, seq).
@@ -1523,7 +1536,464 @@ class Snapshot(Output):
         super().complete()
 
 
-OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Snapshot      # they take their places in this order
+# ---------------------------------------------------------------- the report
+
+_STYLE = """
+:root { color-scheme: light dark; background: Canvas;
+  --data: #4493f8; --flag: #cf222e; --faint: #59636e }
+@media (prefers-color-scheme: dark) {
+  :root { --data: #1f6feb; --flag: #ff7b72; --faint: #9da7b1 } }
+body { margin: 0 auto; padding: 8px 16px; max-width: 1100px; overflow-wrap: anywhere;
+  font: 16px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums }
+h1 { font-size: 24px } p { max-width: 50em } h2 { font-size: 16px; margin: 32px 0 0 }
+h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; color: var(--faint) }
+figure { margin: 0 36px 0 64px } svg { font-size: 12px; fill: var(--faint) }
+line { stroke: var(--faint) } .data { fill: var(--data) }
+.flag { fill: var(--flag); stroke: var(--flag) }
+.tables { display: flex; flex-wrap: wrap; gap: 0 64px } section { max-width: 100% }
+.tables div { overflow-x: auto; background: linear-gradient(90deg, Canvas 50%, #0000) local,
+  linear-gradient(270deg, Canvas 50%, #0000) 100% 0 local, linear-gradient(90deg, #8888, #0000),
+  linear-gradient(270deg, #8888, #0000) 100% 0; background-repeat: no-repeat;
+  background-size: 48px 100%, 48px 100%, 16px 100%, 16px 100% }
+table { border-collapse: collapse; font-size: 14px; width: max-content }
+td, thead th, time, span { white-space: nowrap }
+th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
+th + *, td + * { padding-left: 1.5em }
+tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20em }
+@media (max-width: 600px) { figure { margin: 0 16px 0 56px }
+  .x text:not(:nth-of-type(3n + 1)) { display: none } }
+@media print { tr, svg { break-inside: avoid } h2, h2 + p { break-after: avoid }
+  .tables { display: block } .tables div { overflow: visible; background: none }
+  table { font-size: 11px } }
+"""
+# The colors of the light scheme as attributes, for a page whose style sheet is blocked.
+_FAINT, _LAYERS = "#59636e", {
+    "data": 'class="data" fill="#4493f8" shape-rendering="crispEdges"',
+    "flag": 'class="flag" fill="#cf222e" fill-opacity=".4" stroke="#cf222e"'}
+_DAY, _LAST_SECOND = 86400, 315537897599       # the last second of the year 9999
+_ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
+_INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
+    (1, "s", (1, 2, 5, 10, 15, 30)), (60, "min", (1, 2, 5, 10, 15, 30)),
+    (3600, "h", (1, 2, 3, 6, 12)),
+    (_DAY, "d", (1, 2, 7, 14, 30, 60, 91, 182, *(365 * n for n in _ROUND[:11])))) for n in numbers}
+_WIDTHS = {19: "seconds", 16: "minutes", 13: "hours", 10: "days", 7: "months", 4: "years"}
+
+
+class Tallies(dict):
+    """{key: [purchases with the key, their total, flagged ones, their total, sum of squares]}."""
+
+    def __missing__(self, key):
+        tally = self[key] = [0] * 5
+        return tally
+
+    def joined(self, kind):
+        """Return the Tallies by kind(key), each the sum of those of its keys."""
+        larger = Tallies()
+        for key, tally in self.items():
+            sums = larger[kind(key)]
+            sums[:] = map(add, sums, tally)
+        return larger
+
+    def most(self, column):
+        """Return the 20 (key, tally) with the largest sums in a column, the least key first."""
+        return nsmallest(20, ((key, tally) for key, tally in self.items() if tally[column]),
+                         key=lambda item: (-item[1][column], item[0]))
+
+
+def legible(value, length=60):
+    """Return a text or int as HTML, cut to a length, all of whose characters can be seen."""
+    from html import escape
+    text = value if isinstance(value, str) else f"{value:,}"
+    text = printable(text[:length + 1])
+    return escape(text if len(text) <= length else text[:length] + "…", quote=False)
+
+
+def money(cents):
+    """Return cents as dollars with thousands separators: 1,601.83."""
+    return re.sub(r"\B(?=(\d{3})+\.)", ",", dollars(cents))
+
+
+def table(name, caption, count, heads, rows):
+    """Return a heading and a <table> of rows of texts and ints, the first ones of `count`.
+
+    A timestamp or user is the head of its row; both are left-aligned.
+    """
+    heads = heads.split(", ")
+    columns = "".join(f'<th scope="col" class="{head}">{head}</th>' for head in heads)
+    cells = {"timestamp": '<th scope="row"><time>%s</time></th>',
+             "user": '<th scope="row">%s</th>'}
+    row = "<tr>%s</tr>\n" % "".join(cells.get(head, "<td>%s</td>") for head in heads)
+    body = "".join(row % tuple(map(legible, values)) for values in rows)
+    part = "" if 0 < count == len(rows) else f"{len(rows)} of {count:,}" if count else "none"
+    return (f'<section><h2 id="{name}-title">{caption} <small>{part}</small></h2>\n'
+            f'<div tabindex="0"><table id="{name}" aria-labelledby="{name}-title">\n'
+            f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div></section>\n")
+
+
+def chart(name, title, words, x_ticks, y_ticks, **layers):
+    """Return a heading, words and an <svg> of marks on a grid, 200 pixels high.
+
+    The ticks are (position, label).  A layer is a list of (what a mark is, its shapes).
+    Horizontal positions are in per cent of the plot and all else is in pixels, so text is
+    as large on any screen.
+    """
+    grid = "".join([*(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="200"/>' for x, label in x_ticks),
+                    *(f'<line x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>' for y, label in y_ticks)])
+    below = "".join(f'<text x="{x:.2f}%" y="220">{label}</text>' for x, label in x_ticks)
+    left = "".join(f'<text x="-10" y="{y + 4:.1f}">{label}</text>' for y, label in y_ticks)
+    plot = "\n".join(f"<g {_LAYERS[layer]}>\n%s</g>" % "\n".join(
+        f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
+        for layer, marks in layers.items())
+    return (f'<h2>{title}</h2>\n<p>{words}</p>\n<figure><svg id="{name}" role="img" width="100%" '
+            f'height="264" overflow="visible" font-size="12" fill="{_FAINT}">\n'
+            f"<title>{title}</title><desc>{words}</desc>\n"
+            f'<g transform="translate(0 36)"><g stroke="{_FAINT}" stroke-opacity=".2">{grid}</g>\n'
+            f'<g class="x" text-anchor="middle">{below}</g>\n'
+            f'<g class="y" text-anchor="end">{left}</g>\n{plot}</g></svg></figure>\n')
+
+
+def seconds(timestamp):
+    """Return the seconds from year 1 to a timestamp, or to its minute, hour, ... if it is cut."""
+    text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
+    return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
+
+
+def timestamp_at(second):
+    """Return the timestamp so many seconds after the year 1 began."""
+    return str(datetime.min + timedelta(seconds=min(second, _LAST_SECOND)))
+
+
+class Axis:
+    """The horizontal axis of both charts: time, in `seconds`, or the lines of the stream.
+
+    The position of a line is how many precede it.  Intervals begin at multiples of their size,
+    the shortest round one that makes at most 240 intervals of time, or 60 of lines.
+    """
+
+    def __init__(self, over_time, first, last):
+        self.over_time = over_time
+        self.sizes, most = (_INTERVALS, 240) if over_time else (_ROUND, 60)
+        self.size = size = next(
+            size for size in self.sizes if last // size - first // size < most)
+        self.begin = self.interval(first)
+        self.end = max(self.interval(last) + size, self.begin + 10 * size)
+        self.width = self.across(self.begin + size)     # of an interval
+
+    def interval(self, position):
+        """Return where the interval of a position begins."""
+        return position // self.size * self.size
+
+    def across(self, position):
+        """Return a position in per cent of the axis."""
+        return 100 * (position - self.begin) / (self.end - self.begin)
+
+    def name(self, begin):
+        """Return what the interval is called that begins at a position."""
+        if self.over_time:
+            return f"the {_INTERVALS[self.size]} from {timestamp_at(begin)}"
+        return f"lines {begin + 1:,}–{begin + self.size:,}"
+
+    def ticks(self):
+        """Return up to nine (per cent, label); when 30 days apart, at months or years."""
+        span = self.end - self.begin
+        step = next(size for size in self.sizes if span <= 8 * size)
+        positions = range(-(-self.begin // step) * step, self.end + 1, step)
+        if not self.over_time:
+            return [(self.across(position), f"{position:,}") for position in positions]
+        part = slice(10) if step >= _DAY else slice(
+            11 if span <= _DAY else 5, 16 if step >= 60 else 19)
+        if step >= 30 * _DAY:
+            part = slice(7 if step < 365 * _DAY else 4)
+            months = sorted({timestamp_at(second)[part]
+                             for second in range(self.begin, self.end, self.size)})
+            positions = map(seconds, months[1::-(-len(months) // 8)])
+        return [(self.across(second), timestamp_at(second)[part]) for second in positions]
+
+
+Row = namedtuple("Row", "below_mean timestamp line user amount mean sd")    # a flagged purchase
+
+
+class Report(Output):
+    """A page to look at: what happened, where the flags are, how far they stand out.
+
+    Memory is bounded: of more than `limit` timestamps all are cut to minutes, then to hours,
+    and so on; of more than `limit` flagged lines all become blocks of 10 lines, then of 100.
+    """
+
+    name, help = "report", "write a page that shows what happened, live if STREAM is"
+    needs = Needs(every=True)
+    limit, dots = 100000, 500
+
+    def __init__(self, path, context):
+        super().__init__(path, context)
+        self.by_timestamp, self.width = Tallies(), 19   # the width: characters that are kept
+        self.by_line, self.block = Tallies(), 1     # by lines before the block of a flagged line
+        self.users = {}                 # user -> (flags, largest amount, first timestamp and line)
+        self.farthest = []              # Rows, those farthest above their mean
+        self.judged = self.flagged = 0
+        self.first = self.last = 0      # how many lines precede the first purchase, and the last
+        self.begun = self.shown = None  # when the stream began; lines that the live page tells of
+        self.due = self.stale = 0       # when a live page may be written; when it must be
+        self.warned = False
+
+    def take(self, findings):
+        by_timestamp, width = self.by_timestamp, self.width
+        for judged in findings.judged:
+            tally = by_timestamp[judged.timestamp[:width]]
+            tally[0] += 1
+            tally[1] += judged.amount
+            if judged.flag is not None:
+                self.take_flagged(judged, findings.before + judged.place + 1, tally)
+        if findings.judged:
+            if not self.judged:
+                self.first = findings.before + findings.judged[0].place
+            self.last = findings.before + findings.judged[-1].place
+        self.judged += len(findings.judged)
+        while len(self.by_timestamp) > self.limit:
+            self.shorten()
+        while len(self.by_line) > self.limit:
+            self.block *= 10
+            self.by_line = self.by_line.joined(lambda position: position - position % self.block)
+
+    def take_flagged(self, judged, line, of_timestamp):
+        """Note a flagged purchase, its line in the stream, and the tally of its timestamp."""
+        _, _, user, timestamp, amount, (mean, sd), *_ = judged
+        self.flagged += 1
+        for tally in of_timestamp, self.by_line[(line - 1) // self.block * self.block]:
+            tally[2] += 1
+            tally[3] += amount
+            tally[4] += amount * amount
+        number, largest, first = self.users.get(user, (0, amount, (timestamp, line)))
+        self.users[user] = number + 1, max(largest, amount), min(first, (timestamp, line))
+        self.farthest.append(Row(mean - amount, timestamp, line, user, amount, mean, sd))
+        if len(self.farthest) > 2 * self.dots:
+            self.rank()
+
+    def rank(self):
+        """Keep the farthest, in order; of equals the earlier stands first."""
+        self.farthest.sort()
+        del self.farthest[self.dots:]
+
+    def shorten(self):
+        """Keep less of every timestamp."""
+        self.width = next(width for width in _WIDTHS if width < self.width)
+        self.by_timestamp = self.by_timestamp.joined(lambda timestamp: timestamp[:self.width])
+
+    def tick(self):
+        """Show how a live stream goes on, when there are more lines or the page is stale.
+
+        Pages take at most 2 % of the time, and are at least two seconds apart.  The run goes
+        on without a page that cannot be written; the next one may succeed.
+        """
+        begin, lines = time.monotonic(), self.context.stream_log.lines
+        if not self.context.live or self.direct or begin < self.due or (
+                lines == self.shown and begin < self.stale):
+            return
+        self.begun = self.begun or begin
+        # Browsers reload the page as often as purchases are flagged: after 30 seconds at least,
+        # since a reload takes a text selection away, and after 300 at most.
+        reload = round(min(max((begin - self.begun) / (self.flagged + 1), 30), 300))
+        try:
+            self.show(reload)
+            self.shown, self.stale = lines, begin + reload
+        except (OSError, Failure) as error:
+            if not self.warned:
+                self.context.console.warn(f"{self.path}: live page not written: "
+                                          f"{getattr(error, 'strerror', error)}")
+            self.warned = True
+        end = time.monotonic()
+        self.due = end + max(2, 50 * (end - begin))
+
+    def show(self, reload=None):
+        """Let the page so far take the place of the one before."""
+        live = Output(self.path, self.context)
+        try:
+            live.open()
+            live.write(self.page(reload))
+            live.replace()
+        finally:
+            live.discard()
+
+    def complete(self):
+        self.write(self.page())
+        super().complete()
+
+    def replace(self):
+        super().replace()
+        self.shown = None
+
+    def discard(self):
+        """If a live run fails, leave a last page that no longer reloads."""
+        super().discard()
+        if self.shown is not None:
+            with contextlib.suppress(OSError, Failure):
+                self.show()
+
+    def page(self, reload=None):
+        """Return the page.  If it is live, a browser reads it again every `reload` seconds."""
+        self.rank()
+        detector, batch, stream = (
+            self.context.detector, self.context.batch_log, self.context.stream_log)
+        refresh = f'<meta http-equiv="refresh" content="{reload}">' if reload else ""
+        first, last = min(self.by_timestamp, default=""), max(self.by_timestamp, default="")
+        span = f", from <time>{first}</time> to <time>{last}</time>" if first < last else (
+            f", at <time>{first}</time>" if first else "")
+        percent = money(10000 * self.flagged // max(self.judged, 1))
+        logs = [legible(log.name, 4096).replace("/", "/<wbr/>") for log in (batch, stream)]
+        return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+{refresh}
+<title>Anomalous purchases in {legible(stream.name)}</title>
+<style>{_STYLE}</style></head>
+<body><h1>Anomalous purchases</h1>
+<p>Purchases judged: <b>{self.judged:,}</b>{span}. Flagged: <b>{self.flagged:,}</b> ({percent}%),
+for being more than {self.deviations()} sd above the mean of the last T = {detector.tracked:,}
+purchases in the buyer’s network, D = {detector.degree:,} degrees. The sd (standard deviation)
+tells how far those amounts usually are from their mean.
+Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
+Logs: {", ".join(logs)}.
+{"" if self.width == 19 else f"Timestamps, being so many, are cut to {_WIDTHS[self.width]}."}</p>
+{self.as_of(reload) if reload else ""}
+{self.charts(first, last) if first else ""}<div class="tables">
+{self.tables()}</div></body></html>
+"""
+
+    def deviations(self):
+        """Return as text how many sd the limit is above the mean."""
+        return dollars(100 * self.context.detector.deviations).rstrip("0").rstrip(".")
+
+    def as_of(self, reload):
+        """Return a paragraph that tells how old a live page is."""
+        stream, now = self.context.stream_log, time.strftime("%Y-%m-%d %H:%M:%S %z")
+        last = f", with purchases up to <time>{stream.last}</time>" if stream.last else ""
+        return (f"<p>This page is as of line {stream.lines:,} of the stream{last}. It was written "
+                f"at <time>{now}</time> and is loaded again every {reload} s. If it is more than "
+                f"{3 * reload} s old, the run has ended.</p>")
+
+    def charts(self, first, last):
+        """Return both charts, over time if that tells the purchases apart.
+
+        It does if half of the purchases take at least 10 intervals of time, or more intervals
+        than a third of the number of purchases.  If not, and if some purchases are flagged, the
+        charts follow the lines.
+        """
+        axis, tallies = Axis(True, seconds(first), seconds(last)), self.by_timestamp
+        if axis.size >= 60:             # a third of the time for 99,000 seconds
+            tallies = tallies.joined(lambda timestamp: timestamp[:16])
+        tallies = tallies.joined(lambda timestamp: axis.interval(seconds(timestamp)))
+        fullest = sorted((tally[0] for tally in tallies.values()), reverse=True)
+        half = 1 + sum(2 * number < self.judged for number in accumulate(fullest))
+        if self.flagged and half < 10 and 3 * half <= self.judged:
+            axis = Axis(False, self.first, self.last)
+            tallies = self.by_line.joined(axis.interval)
+        return self.intervals(axis, tallies) + self.amounts(axis)
+
+    def intervals(self, axis, tallies):
+        """Return the first chart, of Tallies by the positions where intervals begin.
+
+        It shows purchases over time, or flagged purchases by lines.
+        """
+        column = 0 if axis.over_time else 2
+        most = max(tally[column] for tally in tallies.values())
+        step = next(n for n in _ROUND if 4 * n >= most)
+        top = -(-most // step) * step
+        ticks = [(200 - 200 * n / top, f"{n:,}") for n in range(0, top + 1, step)]
+        bars, pins = [], []
+        for begin, tally in sorted(tallies.items()):
+            purchases = f"purchases {tally[0]:,}, " if axis.over_time else ""
+            what = f"{axis.name(begin)}: {purchases}flagged {tally[2]:,}"
+            x, height = axis.across(begin), 200 * tally[column] / top
+            bars.append((what, f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
+                               f'width="{axis.width + .05:.2f}%"/>'))
+            if tally[2]:
+                pins.append((what, f'<circle cx="{x + axis.width / 2:.2f}%" cy="-16" '
+                                   f'r="{2 + 3.5 * log10(1 + tally[2]):.1f}"/>'))
+        below = " ".join(f"{what}: <span>{axis.name(begin)}</span> ({name} {tally[at]:,})."
+                         for what, name, at in (("Busiest", "purchases", 0),
+                                                ("Most flags", "flagged", 2))
+                         for begin, tally in tallies.most(at)[:1])
+        if axis.over_time:
+            title, layers = "Purchases over time", {"data": bars, "flag": pins}
+            words = (f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged ones, "
+                     "larger for more.")
+        else:
+            title, layers = "Flagged purchases in the order of the stream", {"flag": bars}
+            words = (f"Flagged purchases per {axis.size:,} lines. Time hardly tells the purchases "
+                     "apart, so the charts follow the lines of the stream.")
+        return chart("intervals", title, words, axis.ticks(), ticks, **layers) + f"<p>{below}</p>\n"
+
+    def amounts(self, axis):
+        """Return the chart of the flagged amounts, each with its mean and limit."""
+        if not self.farthest:
+            return "<h2>Flagged amounts</h2>\n<p>Nothing is flagged.</p>\n"
+        least = max(1, min(row.mean for row in self.farthest))
+        low = max(n for n in _ROUND if n <= least)
+        high = next(n for n in _ROUND if n > max(low, *(row.amount for row in self.farthest)))
+
+        def y(cents):
+            return 200 - 200 * log10(max(cents, low) / low) / log10(high / low)
+
+        grids = ([n for n in _ROUND[::every] if low <= n <= high] for every in (1, 3, 6, 9))
+        grid = next(grid for grid in grids if len(grid) <= 8)
+        marks = []
+        for x, row in self.places(axis):
+            limit = row.mean + self.context.detector.deviations * row.sd
+            marks.append((
+                f"line {row.line}, {row.timestamp}, user {legible(row.user)}: "
+                f"{money(row.amount)}, mean {money(row.mean)}, limit {money(limit)}",
+                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" y2="{y(limit):.1f}" '
+                f'stroke="{_FAINT}" stroke-opacity=".6"/>'
+                f'<circle cx="{x:.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
+        words = f"The {len(marks)} farthest above their mean. " * (len(marks) < self.flagged) + (
+            "On a logarithmic scale, each above a line from its mean to its limit, "
+            f"mean + {self.deviations()} sd.")
+        return chart("amounts", "Flagged amounts", words, axis.ticks(), [
+            (y(n), "≤ " * (n == 1) + (f"{n // 100:,}" if n >= 100 else dollars(n)))
+            for n in grid], flag=marks)
+
+    def places(self, axis):
+        """Yield (per cent of the axis, Row) of the farthest, in the order of the axis.
+
+        Those of one second stand side by side, up to the end of its interval.
+        """
+        def position(row):
+            return seconds(row.timestamp[:self.width]) if axis.over_time else row.line - 1
+
+        rows = sorted(self.farthest, key=lambda row: (position(row), row.line))
+        for begin, together in groupby(rows, position):
+            together = list(together)
+            room = axis.size - begin % axis.size
+            for place, row in enumerate(together):
+                yield axis.across(begin + (place * room + .5) / len(together)), row
+
+    def tables(self):
+        """Return the tables; of equals the earlier stands first."""
+        times = self.by_timestamp
+        users = nsmallest(20, self.users.items(), key=lambda item: (-item[1][0], item[1][2]))
+        return "".join([
+            table("busiest", "Busiest timestamps", len(times),
+                  "rank, timestamp, purchases, total, flagged",
+                  [(rank, timestamp, number, money(total), flagged)
+                   for rank, (timestamp, (number, total, flagged, *_))
+                   in enumerate(times.most(0), 1)]),
+            table("flagged-times", "Timestamps with most flags",
+                  sum(tally[2] > 0 for tally in times.values()),
+                  "rank, timestamp, flagged, flagged mean, flagged sd",
+                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
+                   for rank, (timestamp, tally) in enumerate(times.most(2), 1)]),
+            table("flagged", "Flagged purchases, farthest above their mean first", self.flagged,
+                  "line, timestamp, user, amount, network mean, network sd, above mean, "
+                  "sd above mean",
+                  [(str(row.line), row.timestamp, row.user, money(row.amount), money(row.mean),
+                    money(row.sd), money(-row.below_mean),
+                    money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")
+                   for row in self.farthest[:200]]),
+            table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
+                  [(user, number, money(largest)) for user, (number, largest, _) in users])])
+
+
+OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot      # they take their places in this order
 
 
 # --------------------------------------------------------------- the signals
@@ -1757,7 +2227,7 @@ class Run:
         live = not stream_log.is_file
         if shards > 1 and live:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
-        batch, stream = (Totals(log.name, console) for log in self.logs)
+        batch, stream = (Totals(log.name, console, args.strict) for log in self.logs)
         degree, tracked, header, self.batch_chunks = read_parameters(
             batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),
             args.degree, args.tracked)
@@ -1810,7 +2280,9 @@ class Run:
             if not self.context.live:
                 raise
             self.error = error
-        self.require_events(totals, log, self.end)
+        self.stopped = self.context.live and self.signals.received
+        if not self.stopped:
+            self.require_events(totals, log, self.end)
         self.times.append(time.perf_counter())
 
     def judged(self):
@@ -1875,11 +2347,10 @@ class Run:
                 log.chunks(end), Detector(1, 2))):
             return
         head = os.pread(log.file.fileno(), CHUNK, log.start) if log.is_file else log.head
-        raise Failure(f"{log.name}: has not one event: {kind_of_file(head, totals.reason)}")
+        raise Failure(f"{log.name}: no line is an event: {kind_of_file(head, totals.reason)}")
 
     def write(self):
         """Let all outputs take their places."""
-        self.stopped = self.context.live and self.signals.received
         self.signals.deferred = True
         self.each(lambda output: output.complete())
         self.each(lambda output: output.replace())
@@ -1892,13 +2363,6 @@ class Run:
             raise self.failures[-1]
         context, console, (start, loaded, judged) = self.context, self.console, self.times
         batch, stream = context.batch_log, context.stream_log
-        span = f", {stream.first} to {stream.last}" if stream.first else ""
-        console.info(
-            f"batch {batch.counts['events']} events ({batch.counts['skipped']} skipped), "
-            f"stream {stream.counts['events']} events ({stream.counts['skipped']} skipped), "
-            f"{stream.counts['purchases']} judged, {stream.counts['flagged']} flagged above "
-            f"{context.detector.limit}{span}, {loaded - start:.2f} s batch + "
-            f"{judged - loaded:.2f} s stream; {', '.join(output.path for output in self.outputs)}")
         for totals in batch, stream:
             if totals.counts["skipped"]:
                 console.warn(totals.skipped())
@@ -1906,6 +2370,13 @@ class Run:
         if context.whole and stream.last and stream.last < self.newest == newest:
             console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
                          f"{newest}: was it judged before?")
+        span = f", {stream.first} to {stream.last}" if stream.first else ""
+        console.info(
+            f"batch {batch.counts['events']} events ({batch.counts['skipped']} skipped), "
+            f"stream {stream.counts['events']} events ({stream.counts['skipped']} skipped), "
+            f"{stream.counts['purchases']} judged, {stream.counts['flagged']} flagged, "
+            f"{loaded - start:.2f} s batch + {judged - loaded:.2f} s stream; above "
+            f"{context.detector.limit}{span}; {', '.join(output.path for output in self.outputs)}")
         lines = f"after line {stream.lines} of {stream.name}; what was judged is written"
         if self.error:
             console.warn(f"{explained(self.error)}; ended {lines}")
@@ -2049,7 +2520,8 @@ def parse(arguments):
         args = parse_options(arguments)
     else:                       # without argparse a short run takes 20 % less time
         args = SimpleNamespace(**DEFAULTS, files=arguments)
-    if len(args.files) not in (0, 3):
+    missing = [name for name in list(FILES)[len(args.files):] if vars(args)[name] is FILES[name]]
+    if args.files and missing or len(args.files) > len(FILES):
         raise usage_error('give BATCH STREAM OUTPUT ("-": standard output), '
                           f"not {len(args.files)} file{'s' * (len(args.files) > 1)}")
     for (name, default), path in zip(FILES.items(), args.files):
