@@ -674,18 +674,17 @@ EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.
 # at once.  What that accepts, `read_event` accepts, and reads alike.  Text is without
 # escapes.  Bytes that are not UTF-8 are surrogates here.  A number is its own plain text.
 _TEXT = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]{1,80}"
-_NUMBERS = {name: r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?" if name == "amount" else
-            "0|-?[1-9][0-9]{0,14}" for fields, _ in EVENTS.values() for name in fields}
-_UNQUOTED = re.compile('"(%s)": ?[-0-9]' % "|".join(_NUMBERS))
+_NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
+_UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
 def usual_lines(unquoted):
     """Return (regular expression of a line, {event type: function row -> fields}).
 
-    `unquoted` are the names of the fields that are written as numbers.  A usual line has
-    the event type, the timestamp, then the other fields in the order of EVENTS, with or
-    without a blank after each colon and comma.  A row of `findall` begins with the event
-    type, or ends with the text of a line that is not usual.
+    `unquoted` tells which values are written as numbers: "id" stands for all ids,
+    "amount" for amounts.  A usual line has the event type, the timestamp, then the other
+    fields in the order of EVENTS, with or without a blank after each colon and comma.  A
+    row of `findall` begins with the event type, or ends with the text of any other line.
     """
     alike, shapes, getters, groups = defaultdict(list), [], {}, 1
     for event_type, (fields, _) in EVENTS.items():
@@ -693,7 +692,8 @@ def usual_lines(unquoted):
     for fields, event_types in alike.items():
         values = {"timestamp": f'"{_TEXT}"'}
         for name in sorted(fields, key="timestamp".__ne__):
-            values[name] = f"({_NUMBERS[name]})" if name in unquoted else f'"({_TEXT})"'
+            kind = name.rstrip("12")
+            values[name] = f"({_NUMBERS[kind]})" if kind in unquoted else f'"({_TEXT})"'
         shapes.append('(?:%s)"' % "|".join(f"(?<={event_type})" for event_type in event_types)
                       + "".join(f', ?"{name}": ?{value}' for name, value in values.items()))
         names = [name for name in values if name in fields]
@@ -705,7 +705,7 @@ def usual_lines(unquoted):
                       % ("|".join(EVENTS), "|".join(shapes))), getters
 
 
-LINES = Memo(usual_lines)       # by the set of unquoted fields
+LINES = Memo(usual_lines)       # of a frozenset: lines of one program are written alike
 NESTING = 100                   # levels; Python's own limit depends on version and process
 
 
