@@ -663,35 +663,36 @@ def ignore(*arguments):
 
 CHUNK = 1 << 16
 BLANKS = " \t\r\n"
-MARKS = "\ufeff\0"      # dropped at the beginning of a line: joined or damaged files have them
+MARKS = "\ufeff\0"      # byte-order marks of joined files, NULs of damaged ones: dropped
 
-# {event type: (its fields, in the order of its method's arguments; the method of a Detector)}
+# event type -> (its fields, in the order of its method's arguments; the Detector's method)
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
           "befriend": (("id1", "id2"), lambda detector: detector.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
 
-# A line in a usual form is taken apart by one regular expression, for all lines of a chunk
-# at once.  What that accepts, `read_event` accepts, and reads alike.  Text is without
-# escapes.  Bytes that are not UTF-8 are surrogates here.  A number is its own plain text.
+# One regular expression takes the usual lines of a chunk apart, all at once.  `read_event`
+# accepts every line that the expression accepts, and reads it alike.  So a value here is
+# either text in quotes, without escapes, control characters and surrogates (which stand
+# for bytes that are not UTF-8), or a number that is its own plain text.
 _TEXT = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]{1,80}"
 _NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
 _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
 def usual_lines(unquoted):
-    """Return (regular expression of a line, {event type: function row -> fields}).
+    """Return (regular expression of a line, {event type: function row -> its fields}).
 
-    `unquoted` tells which values are written as numbers: "id" stands for all ids,
-    "amount" for amounts.  A usual line has the event type, the timestamp, then the other
-    fields in the order of EVENTS, with or without a blank after each colon and comma.  A
-    row of `findall` begins with the event type, or ends with the text of any other line.
+    A usual line has the event type, the timestamp, then the other fields in the order of
+    EVENTS, with or without a blank after each colon and comma.  `unquoted` holds "id" if
+    ids are numbers, "amount" if amounts are.  A row of the expression's `findall` begins
+    with the event type.  For any other line that is "", and the row ends with the line.
     """
     alike, shapes, getters, groups = defaultdict(list), [], {}, 1
     for event_type, (fields, _) in EVENTS.items():
         alike[fields].append(event_type)
     for fields, event_types in alike.items():
         values = {"timestamp": f'"{_TEXT}"'}
-        for name in sorted(fields, key="timestamp".__ne__):
+        for name in fields:
             kind = name.rstrip("12")
             values[name] = f"({_NUMBERS[kind]})" if kind in unquoted else f'"({_TEXT})"'
         shapes.append('(?:%s)"' % "|".join(f"(?<={event_type})" for event_type in event_types)
@@ -705,8 +706,8 @@ def usual_lines(unquoted):
                       % ("|".join(EVENTS), "|".join(shapes))), getters
 
 
-LINES = Memo(usual_lines)       # of a frozenset: lines of one program are written alike
-NESTING = 100                   # levels; Python's own limit depends on version and process
+LINES = Memo(usual_lines)
+NESTING = 100       # levels; Python's own limit differs between versions and processes
 
 
 class Number(str):
@@ -729,13 +730,16 @@ def nesting(text):
 
 
 def read_object(line):
-    """Return the JSON object on a line, its numbers as Number.  Raises Malformed."""
+    """Return the JSON object on a line, its numbers as Number.  Raises Malformed.
+
+    Marks at the beginning of the line are dropped.
+    """
     if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
         raise Malformed("not UTF-8")
     if line.count("[") + line.count("{") > NESTING and nesting(line) > NESTING:
         raise Malformed("nested too deeply", f": more than {NESTING} levels")
     try:
-        value = _decode(line)
+        value = _decode(line.lstrip(MARKS))
     except json.JSONDecodeError as error:
         problem = re.sub("( at|: )$", "", error.msg)
         raise Malformed("not JSON", f": {problem} at character {error.pos + 1}") from None
@@ -746,15 +750,15 @@ def read_object(line):
 
 def read_event(line):
     """Return (event type, its fields in the order of EVENTS) of a line.  Raises Malformed."""
-    event = read_object(line.lstrip(MARKS))
+    event = read_object(line)
 
     def field(name):
         value = event.get(name)
         if not value or not isinstance(value, str):
             raise Malformed(name, " is missing" if name not in event else
                             " is not a non-empty string or a number")
-        is_id = name not in ("event_type", "timestamp", "amount")
-        return plain_number(value) if is_id and type(value) is Number else value
+        is_id_number = type(value) is Number and name.startswith("id")
+        return plain_number(value) if is_id_number else value
 
     if "event_type" not in event and ("D" in event or "T" in event):
         raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
@@ -895,7 +899,8 @@ class Log:
 
 FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
             "csv.DictReader(sys.stdin, delimiter=\"%s\")]' <")
-MAGIC = {b"\x28\xb5\x2f\xfd": ("compressed by zstd", "zstd -dc"),       # of files not read
+# first bytes of a file -> (what it is, a command that turns it into JSON lines)
+MAGIC = {b"\x28\xb5\x2f\xfd": ("compressed by zstd", "zstd -dc"),
          b"\x1f\x8b": ("compressed by gzip", "gzip -dc"),
          b"BZh": ("compressed by bzip2", "bzip2 -dc"),
          b"\xfd7zXZ\0": ("compressed by xz", "xz -dc"),
@@ -934,28 +939,30 @@ def kind_of_file(head, reason):
 
 
 Needs = namedtuple("Needs", "every audience window")
-Needs.__doc__ = """What outputs need beyond the flagged purchases (bools): every purchase judged,
-the audience of the flagged ones, the figures of every whole window."""
+Needs.__doc__ = """What the outputs need beyond the flagged purchases: every purchase that is
+judged, the audience of those flagged, the figures of the whole window (bools)."""
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
-Judged.__doc__ = """A purchase judged: its line's place among those of its Findings (from 0) and
-text, the user, the normalized timestamp, exact cents, the Baseline that flags it or None;
-window: (size, Baseline or None) if needed; audience: (feed, recommend) if needed and flagged."""
+Judged.__doc__ = """A judged purchase: the place of its line among those of its Findings, from 0,
+and the line's text without marks; user, normalized timestamp, exact cents; the Baseline that
+flags it, or None; window: (size, Baseline or None if there are fewer than 2), or None if not
+needed; audience: (feed, recommend), or None if not needed or not flagged."""
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
-MalformedLine.__doc__ = "A line that changes nothing: place as in Judged, text, kind of reason, reason."
+MalformedLine.__doc__ = "A line without effect: its place, as in Judged; all its text; kind; reason."
 
 Findings = namedtuple("Findings", "before size lines events purchases first last judged malformed")
-Findings.__doc__ = """What comes of a chunk of a log: lines before it, its bytes, lines, events and
-purchases, the first and last timestamp of its purchases if they are judged (else ""), the
-Judged that are flagged or needed, and the MalformedLines."""
+Findings.__doc__ = """What comes of a chunk of a log: how many lines of the log are before it; its
+bytes, lines, events and purchases; the first and last timestamp of those judged, or ""; a
+list of Judged, flagged or needed; a list of MalformedLine."""
 
 
 def replay(chunks, detector, purchase=None):
-    """Yield the Findings of each chunk of a log, having applied its events in their order.
+    """Apply the events of a log in their order; yield the Findings of each chunk.
 
-    purchase(user, timestamp, amount) applies a purchase, by default as `detector.record`,
-    and returns None or the fields of a Judged after its line.
+    purchase(user, timestamp, amount), by default `detector.record`, applies a purchase.
+    It returns None, or what follows place and line in a Judged.  The first five lines of
+    a chunk tell whether its numbers are in quotes.  A line that differs takes the JSON way.
     """
     def other(line):
         event_type, fields = read_event(line)
@@ -988,7 +995,7 @@ def replay(chunks, detector, purchase=None):
 
 
 def judge(chunks, detector, needs):
-    """Yield Findings like `replay`, with each purchase judged before it is recorded."""
+    """Replay a log with each purchase judged before it is recorded; yield its Findings."""
     timestamps = []
 
     def purchase(user, timestamp, amount):
