@@ -706,7 +706,7 @@ def usual_lines(unquoted):
                       % ("|".join(EVENTS), "|".join(shapes))), getters
 
 
-LINES = Memo(usual_lines)
+LINES, NUMBER_IDS = Memo(usual_lines), Memo(plain_number)
 NESTING = 100       # levels; Python's own limit differs between versions and processes
 
 
@@ -758,7 +758,7 @@ def read_event(line):
             raise Malformed(name, " is missing" if name not in event else
                             " is not a non-empty string or a number")
         is_id_number = type(value) is Number and name.startswith("id")
-        return plain_number(value) if is_id_number else value
+        return NUMBER_IDS[value] if is_id_number else value
 
     if "event_type" not in event and ("D" in event or "T" in event):
         raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
