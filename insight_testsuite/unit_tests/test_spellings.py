@@ -10,7 +10,6 @@ import subprocess
 import sys
 import unittest
 from fractions import Fraction
-from itertools import combinations
 from random import Random
 from unittest.mock import patch
 
@@ -22,8 +21,7 @@ from anomaly_detection import (
     EVENTS, LINES, NESTING, Detector, Malformed, Needs, amount_in_cents, dollars, judge, kind_of_file,
     normalized_timestamp, read_event, replay, usual_lines)
 
-FIELDS = "id", "id1", "id2", "amount"
-QUOTINGS = [frozenset(names) for n in range(5) for names in combinations(FIELDS, n)]
+QUOTINGS = [frozenset(names) for names in ((), ("id",), ("amount",), ("id", "amount"))]
 FLAGGED_ONLY = Needs(every=False, audience=False, window=False)
 
 
@@ -233,7 +231,7 @@ class Readers(unittest.TestCase):
             self.assertEqual([found.size for found in findings], list(map(len, chunks)))
 
     def test_what_most_programs_write_is_read_by_the_regular_expression(self):
-        unquoted = frozenset(FIELDS)
+        unquoted = frozenset({"id", "amount"})
         for line, quoting in [
                 (purchase(), frozenset()), (purchase(buyer="2", paid="5000"), unquoted),
                 (purchase(when='"2024-03-01T09:00:00.123Z"', paid="0.5"), frozenset({"amount"})),
