@@ -1,4 +1,8 @@
-"""A purchase history and its short-cut, against sorted lists of everything."""
+"""A purchase history and its short-cut, against sorted lists of everything.
+
+The tests of RecentPurchases bind to its pages: only there does it show that the pages are bounded
+and lack nothing; by its results alone, a page that is lost would look like a short-cut not taken.
+"""
 
 import unittest
 from collections import defaultdict
@@ -51,7 +55,7 @@ def clocks(rng):
         lambda k: k, lambda k: k // 7, lambda k: 5,
         lambda k: max(k - (rng.random() < 0.1) * rng.randint(0, 40), 0),
         lambda k: 1000 - k, lambda k: rng.randint(0, 300) / 10, lambda k: rng.randint(0, 3000),
-        lambda k: k if k % 50 else 3000))           # now and then one from the future
+        lambda k: k if k % 50 else 3000))           # every 50th from the future
 
 
 class Recording(unittest.TestCase):
@@ -139,17 +143,17 @@ class Recent(unittest.TestCase):
         return len(walked), len(looked), len(expected)
 
     def check_pages(self, pages):
-        """Each holds its purchases twice, in a line and by user, and all of them follow one another."""
+        """Each page holds its purchases twice, in order and by user, and the pages follow one another."""
         for page, following in zip(pages, pages[1:] + [None]):
-            line = sorted(page.purchases)
-            self.assertEqual(page.purchases, line)
-            self.assertEqual(len(page.buyers), len(line))
-            of = defaultdict(list)
-            for purchase, user in zip(line, page.buyers):
-                of[user].append(purchase)
-            self.assertEqual({user: sorted(purchases) for user, purchases in page.by_user.items()}, of)
-            self.assertTrue(not line or page.since <= line[0])
-            self.assertTrue(not line or not following or line[-1] < following.since)
+            purchases = sorted(page.purchases)
+            self.assertEqual(page.purchases, purchases)
+            self.assertEqual(len(page.buyers), len(purchases))
+            by_user = defaultdict(list)
+            for purchase, user in zip(purchases, page.buyers):
+                by_user[user].append(purchase)
+            self.assertEqual(page.by_user, by_user)
+            self.assertTrue(not purchases or page.since <= purchases[0])
+            self.assertTrue(not purchases or not following or purchases[-1] < following.since)
 
     def test_invariant(self):
         """Pages of a few purchases, begun at any time, through ties, late purchases and disorder."""

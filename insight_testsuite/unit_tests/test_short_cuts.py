@@ -148,10 +148,6 @@ class ShortCuts(support.FolderTest):
         self.assert_taken(counts, "walk.called", "walk.found", "last.called", "late", "forgotten", "flagged")
         self.assertGreater(counts["walk.called"], counts["last.called"], "the walk always ran out")
 
-    def test_walking_back_over_everything(self):
-        counts = self.count(range(100), {Detector: {"list_to_search": NEVER, "look_up_to_walk": NEVER}})
-        self.assert_taken(counts, "walk.called", "walk.found", "late", "flagged")
-
     def test_looking_up(self):
         """Narrow networks: page by page of the recent purchases, with late ones that split pages."""
         counts = self.count(range(200), {

@@ -174,7 +174,11 @@ class Network(unittest.TestCase):
 
 
 class MeetingInTheMiddle(unittest.TestCase):
-    """A ball around the user, and a search from the other side, instead of the whole network."""
+    """A ball around the user, and a search from the other side, instead of the whole network.
+
+    These tests call the inside of the search: only budgets given here make it stop at every moment
+    on small graphs.
+    """
 
     def test_without_a_limit_the_ball_is_the_network(self):
         social, rule, users = random_graph(Random(7))
