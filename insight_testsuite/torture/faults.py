@@ -293,7 +293,7 @@ def listens(process):
 
 def killed_worker(trial, stage):
     """A worker process that dies takes the run with it, and nothing else."""
-    stage = Stage(stage.folder, 20000)
+    stage = Stage(stage.folder, 5000 if trial.limit else 20000)
     for delay in 0, 0.02, 0.05, 0.1:
         stage.before()
         process = stage.start("--jobs", "3")

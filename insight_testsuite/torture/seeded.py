@@ -24,30 +24,86 @@ DEADLINE = 900      # seconds after which a suite counts as hanging, which is a 
 Fault = namedtuple("Fault", "text replacement breaks")
 FAULTS = [Fault(*fault) for fault in (
     ("", "", "nothing: the program as it is"),
-    # the values
+
+    # ---- the values
     ("len(decimals) <= 2", "len(decimals) <= 3", "amounts finer than a cent"),
-    ('text.rstrip("0").rstrip(".") if "." in text else text', "text",
-     "two spellings of one timestamp are one time"),
-    ("return Flag(mean if total >= 0 else -mean", "return Flag(total // n", "means are truncated, not floored"),
-    # the social network
-    ("self.circles.pop(user, None)", "pass", "unfriend is forgotten by the search"),
-    ("ring -= seen", "pass", "a user is at one distance only"),
-    ("ball.discard(user)", "pass", "nobody is in their own network"),
-    # the purchase history
-    ("purchase > purchases[0]", "purchase >= purchases[-1]", "late purchases take their place"),
-    ("if timestamp >= self.newest:", "if timestamp <= self.newest:", "purchases are in order"),
-    # the verdict
-    ("over * over * size <= known", "over * over * size < known", "exactly mean + 3 sd is not flagged"),
+    ('[0-9]{1,15}(?:', '[0-9]{1,16}(?:', "amounts have at most 15 digits"),
+    ('text.rstrip("0").rstrip(".") if "." in text else text', "text", "two spellings of one timestamp are one"),
+    ("date(*map(int, match.groups()))", "match.groups()", "the 30th of February is malformed"),
+    ('"-" if cents < 0 else ""', '""', "negative means have a sign"),
+    ('"%013d"', '"%d"', "parts of a cent have their leading zeros"),
+    ("ascii(text if len(text) <= 60", "ascii(text if len(text) <= 60000", "messages are short"),
+    ("c if c.isprintable() else ascii(c)[1:-1]", "c", "messages move no cursor"),
+
+    # ---- the social network
+    ("            friends.discard(friend)\n", "", "unfriend ends a friendship"),
+    ("self.circles.pop(user, None)", "pass", "the search forgets who is a friend no more"),
+    ("                ring -= seen\n", "", "a user is at one distance only"),
+    ("        ball.discard(user)\n", "", "nobody is in their own network"),
+    ("range(degree - 1, 0, -1)", "range(degree, 0, -1)", "the network ends at distance D"),
+    ("self.social.rings(v, self.hops - 1)", "self.social.rings(v, self.hops)", "a member is near enough"),
+    ("raise ValueError(f\"id1 and id2", "print(f\"id1 and id2", "nobody is their own friend"),
+
+    # ---- the purchase history
+    ("        elif purchase > purchases[0]:\n", "        elif purchase > purchases[-1]:\n", "late purchases count"),
+    ("            purchases.popleft()\n", "            purchases.pop()\n", "the oldest purchase goes"),
+    ("key=itemgetter(-1))", "key=itemgetter(0))", "the users who bought last are merged"),
+    ("bisect(self.line, purchase)", "0", "a page is in order"),
+    ("if purchase >= page.since:", "if purchase > page.since:", "a page begins with its first purchase"),
+    ("found = [purchases[-count:]", "found = [purchases[:count]", "of a user who buys much the last purchases count"),
+
+    # ---- the verdict
+    ("over <= 0 or over * over * size <= known", "over <= 0 or over * over * size < known",
+     "exactly mean + 3 sd is not flagged"),
+    ("over <= 0 or", "over < 0 or", "the mean itself is not flagged"),
     ("known = 10 * n - size", "known = 11 * n - size", "an early acquittal is certain"),
     ("if n < 2 or", "if n < 1 or", "two purchases are needed"),
-    # the logs
+    ("return Flag(mean if total >= 0 else -mean", "return Flag(total // n", "means are truncated, not floored"),
+    ("isqrt(int(n * squares - total * total)) // n", "round((n * squares - total * total) ** .5 / n)",
+     "sd is exact and truncated"),
+
+    # ---- the logs
     ('b"" if start else b"\\xef\\xbb\\xbf"', 'b""', "a byte-order mark is no part of the log"),
-    # the outputs
+    ('raise ValueError("not UTF-8")', "pass", "bytes that are not UTF-8 are malformed"),
+    ("parse_constant=_no_constant", "parse_constant=str", "NaN is malformed"),
+    ("except RecursionError:", "except ZeroDivisionError:", "deep nesting is malformed"),
+    ('"T" in header and whole_number(header["T"], 2)', '"T" in header and whole_number(header["T"], 1)',
+     "T is at least 2"),
+    ("                data = b\"\\n\"\n", "                return\n", "a last line needs no newline"),
+    ("            if data is None:", "            if False:", "a pipe that does not block"),
+
+    # ---- the outputs
     ("os.fsync(self.file.fileno())", "pass", "an output is on the disk before it takes its place"),
     ("os.chmod(self.temporary, stat.S_IMODE(old.st_mode))", "pass", "a file that is replaced keeps its permissions"),
-    ('key=common.__getitem__, reverse=True)', 'key=common.__getitem__)', "most friends in common come first"),
-    # the command line
+    ("self.target = os.path.realpath(self.path)", "self.target = self.path", "a link's target is replaced"),
+    ("os.makedirs(folder, exist_ok=True)", "pass", "missing folders are made"),
+    ("                os.unlink(self.temporary)\n", "                pass\n", "nothing is left behind"),
+    ("            if self.direct:\n                self.file.flush()\n", "", "a verdict is there at once"),
+    ("{line.rstrip(BLANKS)[:-1]}", "{line.strip(BLANKS)[:-1]}", "a flagged line is as it was"),
+    ('self.write(line + "\\n", "surrogateescape")', 'self.write(line + "\\n")', "rejects are byte for byte"),
+    ("key=common.__getitem__, reverse=True)", "key=common.__getitem__)", "most friends in common come first"),
+    ("sorted(sorted(ring), key", "sorted(ring, key", "equals come by id"),
+    ("return sorted(friends), recommend", "return list(friends), recommend", "the friends come by id"),
+    ("OUTPUTS = Flags, Rejects, Notify, Report, Snapshot", "OUTPUTS = Snapshot, Flags, Rejects, Notify, Report",
+     "the snapshot takes its place last"),
+
+    # ---- parts of a stream
+    ("            raise Failure(\"a worker process died", "            print(\"a worker process died",
+     "a run fails with its worker"),
+    ("file.seek(place - 1)", "file.seek(place)", "a line belongs to the part that it starts in"),
+    ('kept.tell("failed", explained(error))', "pass", "an error in a worker ends the run"),
+
+    # ---- the command line
     ("return 128 + signals.received if signals.received else 0", "return 0", "a stopped run says so in its status"),
+    ("        return 128 + signals.received\n", "        return 1\n", "a signal has its own status"),
+    ('(--help tells the usage)", 2', '(--help tells the usage)", 1', "usage errors have status 2"),
+    ("self.counts[\"skipped\"] <= self.reports_shown", "self.counts[\"skipped\"] < self.reports_shown",
+     "the first 10 malformed lines are shown"),
+    ("return 0        # who reads it", "return 1        # who reads it", "a closed pipe is no error"),
+    ("    if k == 1:\n        this.batch.outputs", "    if k:\n        this.batch.outputs",
+     "only the first shard rejects lines of the batch log"),
+    ("if file and file in taken:", "if False:", "an output is no other file of the run"),
+    ("allow_abbrev=False", "allow_abbrev=True", "options are not guessed"),
 )]
 
 

@@ -12,6 +12,7 @@ test counts as neither.
 """
 
 import argparse
+import gc
 import os
 import pickle
 import signal
@@ -165,6 +166,7 @@ def main():
         loader.testNamePatterns = ["*%s*" % name for name in options.names]
     started = time.monotonic()
     units = units_of(tests_of(loader.discover(os.path.dirname(os.path.abspath(__file__)))))
+    gc.freeze()         # collections in the forked processes do not copy what they share
     if options.fail_fast:
         units.reverse()         # the quick ones first
     left = [unit.module for unit in units]

@@ -488,7 +488,7 @@ class Errors(FolderTest):
                                  "anomaly_detection: out of memory; no output file is changed\n")
 
     def test_signals_before_the_run(self):
-        """A signal does not break off argparse, which would fail of it, but ends the process; Ctrl-C a library's call."""
+        """While argparse works, which would fail of it, a signal does what it does without the program."""
         numbers = signal.SIGINT, signal.SIGTERM
         before = list(map(signal.getsignal, numbers))
         for error in KeyboardInterrupt, AssertionError:
