@@ -296,18 +296,16 @@ class SocialNetwork:
         tell: with budget / 2, D = 3 takes 20-60 % longer.  Callers must not change the ball:
         it can be the user's own set of friends.
         """
-        inner, ring, hops_left = {user}, self.friends.get(user, set()), degree - 1
-        neighbors_of = self.neighbors.__getitem__
+        ball = ring = self.friends.get(user, set())
+        hops_left, neighbors_of = degree - 1, self.neighbors.__getitem__
         while hops_left and 8 * len(ring) <= budget and (
                 sum(map(len, map(neighbors_of, ring))) <= budget):
-            inner |= ring
-            ring = set().union(*map(neighbors_of, ring))
-            ring -= inner
-            hops_left = hops_left - 1 if ring else 0
-        if len(inner) > 1:      # ring is not the user's own set of friends
-            ring |= inner
-            ring.discard(user)
-        return ring, hops_left
+            inner, ball = ball, ball.union(*map(neighbors_of, ring))
+            ball.discard(user)
+            hops_left = hops_left - 1 if len(ball) > len(inner) else 0
+            if hops_left:
+                ring = ball - inner
+        return ball, hops_left
 
 
 class NetworkMembership(dict):
@@ -863,72 +861,58 @@ def whole_number(text, least):
     return int(text)
 
 
+# First bytes of a file -> what it is, and a command that turns it into JSON lines.
+FORMATS = {b"\x1f\x8b": ("gzip", "gzip -dc"), b"BZh": ("bz2", "bzip2 -dc"),
+           b"\xfd7zXZ\0": ("lzma", "xz -dc"), b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
+           b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
+           b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
+           b"{\0": ("UTF-16", "iconv -f UTF-16LE -t UTF-8"),
+           b"\0{\0": ("UTF-16", "iconv -f UTF-16BE -t UTF-8")}
 FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
             "csv.DictReader(sys.stdin, delimiter=\"%s\")]' <")
-# first bytes of a file -> (what it is, a command that turns it into JSON lines)
-MAGIC = {b"\x28\xb5\x2f\xfd": ("compressed by zstd", "zstd -dc"),
-         b"\x1f\x8b": ("compressed by gzip", "gzip -dc"),
-         b"BZh": ("compressed by bzip2", "bzip2 -dc"),
-         b"\xfd7zXZ\0": ("compressed by xz", "xz -dc"),
-         b"PK\3\4": ("a ZIP archive", "unzip -p"),
-         b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-         b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-         b"{\0": ("UTF-16", "iconv -f UTF-16LE -t UTF-8"),
-         b"\0{\0": ("UTF-16", "iconv -f UTF-16BE -t UTF-8")}
 
 
 def kind_of_file(head, reason):
-    """Return a sentence on a log without any event: what it is, and how to make a log of it.
+    """Return what a log without any event is, and a command that turns it into JSON lines.
 
-    `head` are its first bytes, up to 64 KiB.  `reason` is that of its first malformed
-    line, which is told if the kind is not known.
+    `head` holds its first bytes, up to 64 KiB.  If the kind is not known, return `reason`.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
     """
+    kinds = [kind for magic, kind in FORMATS.items() if head.startswith(magic)]
     text = head.decode(errors="replace").lstrip(MARKS + BLANKS)
-    first, newline, rest = text.partition("\n")
-    second = rest.partition("\n")[0]
-    kinds = [kind for magic, kind in MAGIC.items() if head.startswith(magic)]
+    first, second = [*text.split("\n", 2), ""][:2]
     if text.startswith("["):
         kinds.append(("a JSON array", "jq -c '.[]'"))
     elif text.startswith("{"):
-        if newline and not first.rstrip().endswith("}"):
+        if "\n" in text and not first.rstrip().endswith("}"):
             kinds.append(("JSON of several lines each", "jq -c ."))
     else:
         kinds += [("CSV", FROM_CSV % separator.replace("\t", r"\t")) for separator in ",;\t"
                   if min(first.count(separator), second.count(separator)) > 1]
-    if not kinds:
-        return reason
-    kind, command = kinds[0]
-    return f"this is {kind}; {command} FILE turns it into JSON lines"
-
-
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}   # first bytes -> module
+    return "this is %s; %s FILE turns it into JSON lines" % kinds[0] if kinds else reason
 
 
 def decompressed(file, name):
-    """Return an unnamed temporary file that holds what a compressed file unpacks to, or the
-    file itself if it is not compressed.  Raises Failure."""
+    """Return a file, or if it is compressed an unnamed temporary file with its content.
+
+    Raises Failure if it cannot be unpacked.
+    """
     head = os.pread(file.fileno(), 6, 0)
-    module = next((COMPRESSED[magic] for magic in COMPRESSED if head.startswith(magic)), None)
-    if not module:
+    modules = [kind for magic, (kind, _) in FORMATS.items()
+               if head.startswith(magic) and kind in ("gzip", "bz2", "lzma")]
+    if not modules:
         return file
     import importlib
-    import shutil
     import tempfile
     try:
         unpacked = tempfile.TemporaryFile()
-    except OSError as error:
-        raise Failure(f"{name}: is compressed, and cannot be unpacked: {explained(error)}", 2)
-    try:
-        with file, importlib.import_module(module).open(file) as packed:
-            shutil.copyfileobj(packed, unpacked, CHUNK)
+        with file, importlib.import_module(modules[0]).open(file) as packed:
+            unpacked.writelines(iter(partial(packed.read, CHUNK), b""))
         unpacked.flush()
-    except NO_MEMORY:
-        raise
     except Exception as error:          # each of the modules raises some of its own
-        raise Failure(f"{name}: cannot be unpacked ({module}): {explained(error)}", 2) from None
+        raise Failure(f"{name}: cannot be unpacked ({modules[0]}): {explained(error)}", 2) from None
     return unpacked
 
 
@@ -1337,6 +1321,7 @@ class Output:
 
     name = help = None
     needs = Needs()
+    take = tick = staticmethod(ignore)
 
     def __init__(self, path, context):
         self.path, self.context = path, context
@@ -1370,23 +1355,13 @@ class Output:
             if not os.access(self.target, os.W_OK):
                 raise
             import tempfile
-            try:
-                self.file = tempfile.TemporaryFile()
-            except OSError:                     # nothing but the target can be written
-                import io
-                self.file = io.BytesIO()
+            self.file = tempfile.SpooledTemporaryFile(1 << 24)   # small ones in memory
             return
         with contextlib.suppress(OSError, AttributeError):
             old = os.stat(self.target)
             with contextlib.suppress(OSError, AttributeError):
                 os.chown(temporary, old.st_uid, old.st_gid)
             os.chmod(temporary, stat.S_IMODE(old.st_mode))
-
-    def take(self, findings):
-        """Write what is wanted of Findings."""
-
-    def tick(self):
-        """Do what is due while a live stream goes on."""
 
     def write(self, text, errors="backslashreplace"):
         """Write text; a direct output at once, however long its reader takes."""
@@ -1418,20 +1393,17 @@ class Output:
                 os.replace(self.temporary, self.target)
                 self.temporary = None
                 return
-            except PermissionError:
-                pass
-            except OSError as error:        # a mount point, say a single file in a container
-                if error.errno != errno.EBUSY:
+            except OSError as error:        # EBUSY: a mount point, say a file in a container
+                if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES):
                     raise
         if not self.direct:
             self.write_into_place()
 
     def write_into_place(self):
         """Write the new content into the old file, which is not whole meanwhile; say so."""
-        import shutil
         self.file.seek(0)
         with open(self.target, "r+b") as target:
-            shutil.copyfileobj(self.file, target)
+            target.writelines(iter(partial(self.file.read, CHUNK), b""))
             target.truncate()
             target.flush()
             os.fsync(target.fileno())
