@@ -760,31 +760,40 @@ _NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?
 _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
-def usual_lines(unquoted):
+def usual_lines(style):
     """Return (regular expression of a line, {event type: function row -> its fields}).
 
-    A usual line has the event type, the timestamp, then the other fields in the order of
-    EVENTS, with or without a blank after each colon and comma.  `unquoted` holds "id" if
-    ids are numbers, "amount" if amounts are.  A row of the expression's `findall` begins
+    The style is (comma, colon, unquoted): ", " or ","; ": " or ":"; and a set with "id" if ids
+    are numbers and "amount" if amounts are.  A usual line has the event type, the timestamp,
+    then the other fields in the order of EVENTS.  A row of the expression's `findall` begins
     with the event type.  For any other line that is "", and the row ends with the line.
     """
+    comma, colon, unquoted = style
     alike, shapes, getters, groups = defaultdict(list), [], {}, 1
     for event_type, (fields, _) in EVENTS.items():
         alike[fields].append(event_type)
     for fields, event_types in alike.items():
-        values = {"timestamp": f'"{_TEXT}"'}
-        for name in fields:
+        shape = f'(?:{"|".join(f"(?<={name})" for name in event_types)})"{comma}"timestamp": ?"'
+        shape += f'({_TEXT})"' if "timestamp" in fields else f'{_TEXT}"'
+        names = sorted(fields, key="timestamp".__ne__)      # in the order of the groups
+        for name in names[names[0] == "timestamp":]:
             kind = name.rstrip("12")
-            values[name] = f"({_NUMBERS[kind]})" if kind in unquoted else f'"({_TEXT})"'
-        shapes.append('(?:%s)"' % "|".join(f"(?<={event_type})" for event_type in event_types)
-                      + "".join(f', ?"{name}": ?{value}' for name, value in values.items()))
-        names = [name for name in values if name in fields]
+            value = f"({_NUMBERS[kind]})" if kind in unquoted else f'"({_TEXT})"'
+            shape += f'{comma}"{name}"{colon}{value}'
         getter = itemgetter(*(groups + names.index(name) for name in fields))
         getters.update(dict.fromkeys(event_types, getter))
+        shapes.append(shape)
         groups += len(fields)
     getters[""] = itemgetter(slice(groups, None))
     return re.compile(r'\{"event_type": ?"(%s)(?:%s)\}\r?\n|(.*)\n'
                       % ("|".join(EVENTS), "|".join(shapes))), getters
+
+
+def style_of(text):
+    """Return the style of the first lines of a text (see usual_lines)."""
+    text = text[:500]
+    return (", " if ', "' in text else ",", ": " if '": ' in text else ":",
+            frozenset(_UNQUOTED.findall(text)))
 
 
 LINES, NUMBER_IDS = Memo(usual_lines), Memo(plain_number)
@@ -1103,12 +1112,11 @@ def replay(chunks, detector, purchase=None, strict=False):
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     methods.update({"": other, "purchase": purchase or detector.record})
     actions = {event_type: (methods[event_type], fields)
-               for event_type, fields in LINES[frozenset()][1].items()}
+               for event_type, fields in LINES[style_of("")][1].items()}
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         lines, judged, malformed, blank, failure = None, [], [], 0, None
-        unquoted = frozenset(_UNQUOTED.findall(text, 0, 500))
-        rows = LINES[unquoted][0].findall(text)
+        rows = LINES[style_of(text)][0].findall(text)
         for place, row in enumerate(rows):
             try:
                 action, fields = actions[row[0]]
@@ -1965,7 +1973,8 @@ Logs: {", ".join(logs)}.
                   [(user, number, money(largest)) for user, (number, largest, _) in users])])
 
 
-OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot      # they take their places in this order
+# They take their places in this order.
+OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
 
 
 # --------------------------------------------------------------- the signals
