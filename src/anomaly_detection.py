@@ -57,9 +57,9 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import date, datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest, nsmallest
-from itertools import accumulate, chain, compress, islice, takewhile
+from itertools import accumulate, chain, compress, groupby, islice, takewhile
 from math import isqrt, log10
-from operator import itemgetter, mul
+from operator import add, attrgetter, itemgetter, mul
 from sys import intern
 from types import SimpleNamespace
 
@@ -809,6 +809,7 @@ def replay(chunks, detector, purchase, tell):
         lines, events = None, len(rows)
         for place, (timestamp, user, amount, verb, id1, id2, other) in enumerate(rows):
             flag = reason = None
+            detector.place = place      # ADAPTER
             try:
                 if other.strip(BLANKS):
                     timestamp, user, amount, verb, id1, id2 = read_event(other)
@@ -911,7 +912,8 @@ class Findings:
         """The purchase of a line is anomalous."""
         self.counts["flagged"] += 1
         for output in self.outputs:
-            output.flagged(line, flag)
+            if not isinstance(output, Report):      # ADAPTER
+                output.flagged(line, flag)
 
     def saw(self, place, seen):
         """The output at a place has looked at the detector, in whatever process."""
@@ -1094,34 +1096,38 @@ class Snapshot(Output):
         super().complete()
 
 
-# ---------------------------------------------------------------- a page to look at
+# ---------------------------------------------------------------- the report
 
 _STYLE = """
 :root { color-scheme: light dark; background: Canvas;
-  --faint: #59636e; --data: #0969da; --flag: #cf222e }
+  --data: #4493f8; --flag: #cf222e; --faint: #59636e }
 @media (prefers-color-scheme: dark) {
-  :root { --faint: #9da7b1; --data: #58a6ff; --flag: #ff7b72 } }
+  :root { --data: #1f6feb; --flag: #ff7b72; --faint: #9da7b1 } }
 body { margin: 0 auto; padding: 8px 16px; max-width: 1100px; overflow-wrap: anywhere;
   font: 16px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-h1 { font-size: 24px } h1 + p { max-width: 50em }
-h2, caption { font-size: 16px; font-weight: 600; margin: 32px 0 0; text-align: left }
+h1 { font-size: 24px } p { max-width: 50em } h2 { font-size: 16px; margin: 32px 0 0 }
 h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; color: var(--faint) }
-svg { box-sizing: border-box; width: 100%; height: 264px; padding: 36px 36px 28px 64px;
-  overflow: visible; font-size: 12px; text-anchor: middle; fill: var(--faint) }
-svg svg { padding: 0; height: 100% } svg[role]:not(:has(line)) { display: none }
-.y { text-anchor: end }
-path { stroke: var(--data); stroke-width: 1.5px; vector-effect: non-scaling-stroke;
-  fill: var(--data); fill-opacity: .12 }
-circle { fill: var(--flag); fill-opacity: .5; stroke: var(--flag) }
-line { stroke: var(--faint); stroke-opacity: .6 } .x line, .y line { stroke-opacity: .2 }
-.tables { display: flex; flex-wrap: wrap; gap: 0 64px } .tables div { overflow-x: auto }
-table { border-collapse: collapse; font-size: 14px } table, time { white-space: nowrap }
+figure { margin: 0 36px 0 64px } svg { font-size: 12px; fill: var(--faint) }
+line { stroke: var(--faint) } .data { fill: var(--data) }
+.flag { fill: var(--flag); stroke: var(--flag) }
+.tables { display: flex; flex-wrap: wrap; gap: 0 64px } section { max-width: 100% }
+.tables div { overflow-x: auto; background: linear-gradient(90deg, Canvas 50%, #0000) local,
+  linear-gradient(270deg, Canvas 50%, #0000) 100% 0 local, linear-gradient(90deg, #8888, #0000),
+  linear-gradient(270deg, #8888, #0000) 100% 0; background-repeat: no-repeat;
+  background-size: 48px 100%, 48px 100%, 16px 100%, 16px 100% }
+table { border-collapse: collapse; font-size: 14px }
+td, thead th, time, span { white-space: nowrap }
 th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
 th + *, td + * { padding-left: 1.5em }
-tbody th, .timestamp, .user { text-align: left; font-weight: 400 }
+tbody th, .timestamp, .user { text-align: left; font-weight: 400; min-width: 4em }
 @media (max-width: 600px) { .x text:nth-of-type(even) { display: none } }
-@media print { tr, svg { break-inside: avoid } .tables { display: block } }
+@media print { tr, svg { break-inside: avoid } h2, h2 + p { break-after: avoid }
+  .tables { display: block } .tables div { overflow: visible } }
 """
+# What the style says again, for a page whose style sheet is blocked.
+_FAINT, _LAYERS = "#59636e", {
+    "data": 'class="data" fill="#4493f8" shape-rendering="crispEdges"',
+    "flag": 'class="flag" fill="#cf222e" fill-opacity=".4" stroke="#cf222e"'}
 _DAY, _YEAR = 86400, 365 * 86400
 _ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
 _INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
@@ -1131,29 +1137,33 @@ _INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
 _WIDTHS = {19: "seconds", 16: "minutes", 13: "hours", 10: "days", 7: "months", 4: "years"}
 
 
-def gather(tallies, more):
-    """Add (key, tally) pairs to a dict of tallies; return it.
+class Tallies(dict):
+    """{key: [purchases with the key, their total, flagged ones, their total, sum of squares]}."""
 
-    A tally is (number, total, sum of squares, largest, first timestamp) of some purchases.
-    If the pairs are in the order of the log, the keys are in that of their first ones in it.
-    """
-    for key, (number, total, squares, largest, first) in more:
-        if key in tallies:
-            old = tallies[key]
-            if first < old[4]:
-                del tallies[key]
-            number, total, squares = number + old[0], total + old[1], squares + old[2]
-            largest, first = max(largest, old[3]), min(first, old[4])
-        tallies[key] = number, total, squares, largest, first
-    return tallies
+    def __missing__(self, key):
+        tally = self[key] = [0] * 5
+        return tally
+
+    def joined(self, kind):
+        """Return the Tallies by kind(key), each the sum of those of its keys."""
+        larger = Tallies()
+        for key, tally in self.items():
+            sums = larger[kind(key)]
+            sums[:] = map(add, sums, tally)
+        return larger
+
+    def most(self, column):
+        """Return the 20 (key, tally) with the largest sums in a column, the least key first."""
+        return nsmallest(20, ((key, tally) for key, tally in self.items() if tally[column]),
+                         key=lambda item: (-item[1][column], item[0]))
 
 
-def legible(value):
-    """Return a text or int as HTML, cut to 60 characters, all of which can be seen."""
+def legible(value, length=60):
+    """Return a text or int as HTML, cut to a length, all of whose characters can be seen."""
     from html import escape
     text = value if isinstance(value, str) else f"{value:,}"
-    text = printable(text[:61])
-    return escape(text if len(text) <= 60 else text[:60] + "…", quote=False)
+    text = printable(text[:length + 1])
+    return escape(text if len(text) <= length else text[:length] + "…", quote=False)
 
 
 def money(cents):
@@ -1162,126 +1172,214 @@ def money(cents):
 
 
 def table(name, caption, count, heads, rows):
-    """Return a <table> of rows of texts and of whole numbers, the first ones of `count`.
+    """Return a heading and a <table> of rows of texts and ints, the first ones of `count`.
 
-    Timestamps and users are what a row is about: its heads, and left-aligned.
+    A timestamp or user is the head of its row; both are left-aligned.
     """
     heads = heads.split(", ")
     columns = "".join(f'<th scope="col" class="{head}">{head}</th>' for head in heads)
-    row = "<tr>%s</tr>\n" % "".join('<th scope="row">%s</th>' if head in ("timestamp", "user")
-                                    else "<td>%s</td>" for head in heads)
-    body = "".join(row % tuple(map(legible, cells)) for cells in rows)
+    cells = {"timestamp": '<th scope="row"><time>%s</time></th>',
+             "user": '<th scope="row">%s</th>'}
+    row = "<tr>%s</tr>\n" % "".join(cells.get(head, "<td>%s</td>") for head in heads)
+    body = "".join(row % tuple(map(legible, values)) for values in rows)
     part = "" if 0 < count == len(rows) else f"{len(rows)} of {count:,}" if count else "none"
-    return (f'<div tabindex="0"><table id="{name}">\n<caption>{caption} <small>{part}</small>'
-            f"</caption>\n<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div>")
+    return (f'<section><h2 id="{name}-title">{caption} <small>{part}</small></h2>\n'
+            f'<div tabindex="0"><table id="{name}" aria-labelledby="{name}-title">\n'
+            f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div></section>\n")
 
 
-def chart(name, title, words, x_ticks=(), y_ticks=(), marks=()):
-    """Return an <svg> of (what it is, shapes) marks on a grid, with a title and words.
+def chart(name, title, words, x_ticks, y_ticks, **layers):
+    """Return a heading, words and an <svg> of marks on a grid, 200 pixels high.
 
-    Positions are in per cent of the plot and sizes in pixels, so text is as large on
-    any screen; the labels of the (position, label) ticks stand in the padding.
+    The ticks are (position, label).  A layer is a list of (what a mark is, its shapes).
+    Horizontal positions are in per cent of the plot and all else is in pixels, so text is
+    as large on any screen.
     """
-    x_axis = "".join(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="100%"/>'
-                     f'<text x="{x:.2f}%" y="100%" dy="20">{label}</text>' for x, label in x_ticks)
-    y_axis = "".join(f'<line x2="100%" y1="{y:.2f}%" y2="{y:.2f}%"/>'
-                     f'<text x="-10" y="{y:.2f}%" dy="4">{label}</text>' for y, label in y_ticks)
-    plot = "\n".join(f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
-    return (f'<h2>{title}</h2>\n<p>{words}</p>\n<svg id="{name}" role="img">\n'
+    grid = "".join([*(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="200"/>' for x, label in x_ticks),
+                    *(f'<line x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>' for y, label in y_ticks)])
+    below = "".join(f'<text x="{x:.2f}%" y="220">{label}</text>' for x, label in x_ticks)
+    left = "".join(f'<text x="-10" y="{y + 4:.1f}">{label}</text>' for y, label in y_ticks)
+    plot = "\n".join(f"<g {_LAYERS[layer]}>\n%s</g>" % "\n".join(
+        f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
+        for layer, marks in layers.items())
+    return (f'<h2>{title}</h2>\n<p>{words}</p>\n<figure><svg id="{name}" role="img" width="100%" '
+            f'height="264" overflow="visible" font-size="12" fill="{_FAINT}">\n'
             f"<title>{title}</title><desc>{words}</desc>\n"
-            f'<g class="x">{x_axis}</g>\n<g class="y">{y_axis}</g>\n{plot}\n</svg>')
+            f'<g transform="translate(0 36)"><g stroke="{_FAINT}" stroke-opacity=".2">{grid}</g>\n'
+            f'<g class="x" text-anchor="middle">{below}</g>\n'
+            f'<g class="y" text-anchor="end">{left}</g>\n{plot}</g></svg></figure>\n')
 
 
-class Period:
-    """The time of a stream in at most 240 intervals, of the shortest round length that does.
+class Lines:
+    """The horizontal axis of both charts: the stream's lines, in intervals of equal length.
 
-    A time is in seconds since the year 1 began; intervals begin at multiples of their length.
+    A position is how many lines precede one.  Intervals begin at multiples of their length,
+    which is the shortest of `lengths` that makes at most `most` intervals.
     """
+
+    of_time, lengths, most = False, _ROUND, 60
 
     def __init__(self, first, last):
-        first, last = self.seconds(first), self.seconds(last)
-        size = next(size for size in _INTERVALS if last // size - first // size < 240)
-        self.times = range(first // size * size, (last // size + 1) * size, size)
+        first, last = self.position(first), self.position(last)
+        size = next(size for size in self.lengths if last // size - first // size < self.most)
+        self.size, self.begin, self.end = size, first // size * size, (last // size + 1) * size
+        self.width = 100 * size / (self.end - self.begin)       # of an interval, in per cent
 
-    @staticmethod
-    def seconds(timestamp):
-        """Return the time when a second, or minute, ... or year, begins."""
-        text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
+    def position(self, key):
+        """Return the position of a key of Tallies."""
+        return key
+
+    def interval(self, key):
+        """Return the position where the interval begins that a key belongs to."""
+        return self.position(key) // self.size * self.size
+
+    def across(self, position):
+        """Return a position in per cent of the axis."""
+        return 100 * (position - self.begin) / (self.end - self.begin)
+
+    def ticks(self):
+        """Return up to nine (per cent, label)."""
+        step = next(size for size in self.lengths if self.end - self.begin <= 8 * size)
+        return [(self.across(position), self.label(position, step))
+                for position in range(-(-self.begin // step) * step, self.end + 1, step)]
+
+    def label(self, position, step):
+        """Return the label of one of the ticks that are `step` apart."""
+        return f"{position:,}"
+
+    def name(self, begin):
+        """Return what the interval is called that begins at a position."""
+        return f"lines {begin + 1:,}–{begin + self.size:,}"
+
+
+class Timeline(Lines):
+    """The horizontal axis of both charts: the stream's time, in seconds since the year 1 began."""
+
+    of_time, lengths, most = True, _INTERVALS, 240
+
+    def position(self, key):
+        """Return the position of a timestamp that may be cut to minutes, or hours, ... or years."""
+        text = key[:19] + "0001-01-01 00:00:00"[len(key):]
         return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
 
     @staticmethod
-    def timestamp(time):
-        """Return the timestamp of a time."""
-        return str(datetime.min + timedelta(seconds=time))
-
-    def across(self, time):
-        """Return where a time is, in per cent of the period."""
-        return 100 * (time - self.times.start) / (self.times.stop - self.times.start)
+    def timestamp(position):
+        """Return the timestamp of a position."""
+        return str(datetime.min + timedelta(seconds=position))
 
     def ticks(self):
-        """Return up to nine (position, label); when 30 days apart, at months or years."""
-        step = next(size for size in _INTERVALS if len(self.times) * self.times.step <= 8 * size)
-        times = range(-(-self.times.start // step) * step, self.times[-1] + 1, step)
+        """Return up to nine (per cent, label); at months or years if they are 30 days apart."""
+        span = self.end - self.begin
+        if span <= 8 * 14 * _DAY:
+            return super().ticks()
+        width = 7 if span <= 8 * 182 * _DAY else 4
+        labels = sorted({self.timestamp(position)[:width]
+                         for position in range(self.begin, self.end, self.size)})
+        return [(self.across(self.position(label)), label)
+                for label in labels[1::-(-len(labels) // 8)]]
+
+    def label(self, position, step):
         part = slice(10) if step >= _DAY else slice(5, 16) if step >= 60 else slice(11, 19)
-        if step >= 30 * _DAY:
-            part = slice(4 if step >= _YEAR else 7)
-            labels = sorted({self.timestamp(time)[part] for time in self.times})
-            times = map(self.seconds, labels[::-(-len(labels) // 8)])
-        return [(self.across(time), self.timestamp(time)[part])
-                for time in times if time >= self.times.start]
+        return self.timestamp(position)[part]
+
+    def name(self, begin):
+        return f"the {_INTERVALS[self.size]} from {self.timestamp(begin)}"
+
+
+Row = namedtuple("Row", "below_mean timestamp line user amount mean sd")    # a flagged purchase
 
 
 class Report(Output):
     """A page to look at: what happened, where the flags are, how far they stand out.
 
-    It is made of tallies (see `gather`) by timestamp and by user.  Memory is bounded:
-    of more than `limit` timestamps all are cut to minutes, then to hours, and so on.
+    Memory is bounded: of more than `limit` timestamps all are cut to minutes, then to hours,
+    and so on; of more than `limit` flagged lines all become blocks of 10 lines, then of 100.
     """
 
     name, help = "report", "write a page that shows what happened, live if STREAM is"
+    every = True
     limit, dots = 100000, 500
 
-    def __init__(self, path, run):
-        super().__init__(path, run)
-        self.width = 19         # characters of a timestamp that are kept
-        self.moments = {}       # timestamp -> tally of its purchases
-        self.flagged_at = {}    # timestamp -> tally of its flagged purchases
-        self.users = {}         # user -> tally of the flagged purchases
-        self.farthest = []      # (mean - amount, timestamp, user, amount, flag)
-        self.shown, self.due = None, 0      # lines on the live page; when there may be another
+    def __init__(self, path, context):
+        super().__init__(path, context)
+        self.by_timestamp, self.width = Tallies(), 19   # characters of a timestamp that are kept
+        self.by_line, self.block = Tallies(), 1         # of flagged ones; lines of a block
+        self.users = {}                 # user -> (flags, largest amount, first timestamp and line)
+        self.farthest = []              # Rows, those farthest above their mean
+        self.judged = self.flagged = 0
+        self.begun = self.shown = None  # when the stream began; lines that the live page tells of
+        self.due = self.stale = 0       # when a live page may be written; when it must be
+        self.warned = False
 
-    @staticmethod
-    def look(detector, user, timestamp, amount, flag):
-        history = detector.history
-        return history.moments[timestamp], user, history.amounts[amount], flag
-
-    def saw(self, seen):
-        timestamp, user, amount, flag = seen
-        moment = timestamp[:self.width]
-        tally = 1, amount, amount * amount, amount, timestamp
-        gather(self.moments, ((moment, tally),))
-        if flag is not None:
-            gather(self.flagged_at, ((moment, tally),))
-            gather(self.users, ((user, tally),))
-            self.farthest.append((flag.mean - amount, timestamp, user, amount, flag))
-            if len(self.farthest) > 2 * self.dots:
-                self.rank()
-        while len(self.moments) > self.limit:
+    def take(self, findings):
+        for judged in findings.judged:
+            tally = self.by_timestamp[judged.timestamp[:self.width]]
+            tally[0] += 1
+            tally[1] += judged.amount
+            if judged.flag is not None:
+                self.take_flagged(judged, findings.before + judged.place + 1, tally)
+        self.judged += len(findings.judged)
+        while len(self.by_timestamp) > self.limit:
             self.shorten()
+        while len(self.by_line) > self.limit:
+            self.block *= 10
+            self.by_line = self.by_line.joined(lambda position: position - position % self.block)
 
-    def beat(self):
-        """Show how a live stream goes on, at most every two seconds."""
-        lines, now = self.run.stream.lines, time.monotonic()
-        if self.run.live and not self.direct and lines != self.shown and now > self.due:
-            self.shown, self.due = lines, now + 2
-            self.show(refresh=True)
+    def take_flagged(self, judged, line, of_timestamp):
+        """Note a flagged purchase, its line in the stream, and the tally of its timestamp."""
+        _, _, user, timestamp, amount, (mean, sd), *_ = judged
+        self.flagged += 1
+        for tally in of_timestamp, self.by_line[(line - 1) // self.block * self.block]:
+            tally[2] += 1
+            tally[3] += amount
+            tally[4] += amount * amount
+        number, largest, first = self.users.get(user, (0, amount, (timestamp, line)))
+        self.users[user] = number + 1, max(largest, amount), min(first, (timestamp, line))
+        self.farthest.append(Row(mean - amount, timestamp, line, user, amount, mean, sd))
+        if len(self.farthest) > 2 * self.dots:
+            self.rank()
 
-    def show(self, refresh=False):
+    def rank(self):
+        """Keep the farthest, in order; of equals the earlier stands first."""
+        self.farthest.sort()
+        del self.farthest[self.dots:]
+
+    def shorten(self):
+        """Keep less of every timestamp."""
+        self.width = next(width for width in _WIDTHS if width < self.width)
+        self.by_timestamp = self.by_timestamp.joined(lambda timestamp: timestamp[:self.width])
+
+    def tick(self):
+        """Show how a live stream goes on, when there are more lines or the page is stale.
+
+        Pages take at most 2 % of the time, and are at least two seconds apart.  The run goes
+        on without a page that cannot be written; the next one may succeed.
+        """
+        begin, lines = time.monotonic(), self.context.stream_log.lines
+        if not self.context.live or self.direct or begin < self.due or (
+                lines == self.shown and begin < self.stale):
+            return
+        self.begun = self.begun or begin
+        # A reload takes a text selection away: half a minute suffices to copy a row.  The
+        # rarer the flags are, the rarer is a reload, down to one in five minutes.
+        reload = round(min(max((begin - self.begun) / (self.flagged + 1), 30), 300))
+        try:
+            self.show(reload)
+            self.shown, self.stale = lines, begin + reload
+        except (OSError, Failure) as error:
+            if not self.warned:
+                self.context.console.warn(f"anomaly_detection: {self.path}: live page not written: "
+                                          f"{getattr(error, 'strerror', error)}")
+            self.warned = True
+        end = time.monotonic()
+        self.due = end + max(2, 50 * (end - begin))
+
+    def show(self, reload=None):
         """Let the page so far take the place of the one before."""
-        live = Output(self.path, self.run)
+        live = Output(self.path, self.context)
         try:
             live.open()
-            live.write(self.page(refresh))
+            live.write(self.page(reload))
             live.replace()
         finally:
             live.discard()
@@ -1295,131 +1393,204 @@ class Report(Output):
         self.shown = None
 
     def discard(self):
-        """Of a live run that ends midway a last page stays, which is not live."""
+        """If a live run fails, leave a last page that no longer reloads."""
         super().discard()
         if self.shown is not None:
             with contextlib.suppress(OSError, Failure):
                 self.show()
 
-    def rank(self):
-        """Keep the farthest, in order.  Sorting is stable: ties stay in the order of the log."""
-        self.farthest.sort(key=itemgetter(0, 1))
-        del self.farthest[self.dots:]
-
-    def shorten(self):
-        """Keep less of every timestamp."""
-        self.width = next(width for width in _WIDTHS if width < self.width)
-        self.moments, self.flagged_at = (
-            gather({}, ((moment[:self.width], tally) for moment, tally in tallies.items()))
-            for tallies in (self.moments, self.flagged_at))
-
-    def page(self, refresh=False):
-        """Return the page.  With `refresh` a browser reads it again and again."""
+    def page(self, reload=None):
+        """Return the page.  If it is live, a browser reads it again every `reload` seconds."""
         self.rank()
-        detector, batch, stream = self.run.detector, self.run.batch, self.run.stream
-        first, last = min(self.moments, default=""), max(self.moments, default="")
-        period = Period(first, last) if first else None
-        span = f", from <time>{first}</time> to <time>{last}</time>" if first else ""
-        judged, flagged = (sum(tally[0] for tally in tallies.values())
-                           for tallies in (self.moments, self.flagged_at))
+        detector, batch, stream = (
+            self.context.detector, self.context.batch_log, self.context.stream_log)
+        refresh = f'<meta http-equiv="refresh" content="{reload}">' if reload else ""
+        first, last = min(self.by_timestamp, default=""), max(self.by_timestamp, default="")
+        span = f"from <time>{first}</time> to " * (first < last) + f"<time>{last}</time>"
+        percent = money(10000 * self.flagged // max(self.judged, 1))
+        logs = [legible(log.name, 4096).replace("/", "/<wbr>") for log in (batch, stream)]
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-{'<meta http-equiv="refresh" content="2">' if refresh else ""}
+{refresh}
 <title>Anomalous purchases in {legible(stream.name)}</title>
 <style>{_STYLE}</style></head>
 <body><h1>Anomalous purchases</h1>
-<p>Purchases judged: <b>{judged:,}</b>{span}. Flagged:
-<b>{flagged:,}</b> ({money(10000 * flagged // max(judged, 1))}%), for being more than 3 sd above
-the mean of the last T = {detector.tracked:,} purchases in the buyer’s network,
-D = {detector.degree:,} degrees.
+<p>Purchases judged: <b>{self.judged:,}</b>{f", {span}" if last else ""}. Flagged: <b>{self.flagged:,}</b> ({percent}%),
+for being more than {self.deviations()} sd above the mean of the last T = {detector.tracked:,}
+purchases in the buyer’s network, D = {detector.degree:,} degrees. The sd (standard deviation)
+tells how far those amounts usually are from their mean.
 Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
-Logs: {legible(batch.name)}, {legible(stream.name)}.
+Logs: {", ".join(logs)}.
 {"" if self.width == 19 else f"Timestamps, being so many, are cut to {_WIDTHS[self.width]}."}</p>
-{self.over_time(period)}
-{self.amounts(period)}
-<div class="tables">
-{self.tables()}
-</div></body></html>
+{self.as_of(reload) if reload else ""}
+{self.charts(first, last) if first else ""}<div class="tables">
+{self.tables()}</div></body></html>
 """
 
-    def over_time(self, period):
-        """Return the chart of the purchases per interval, with a pin where some are flagged."""
-        if not period:
-            return chart("over-time", "Purchases over time", "There are no purchases.")
-        times, size = period.times, period.times.step
-        purchases, flagged = (
-            gather({}, ((period.seconds(moment) // size * size, tally)
-                        for moment, tally in tallies.items()))
-            for tallies in (self.moments, self.flagged_at))
-        numbers = [purchases[time][0] if time in purchases else 0 for time in times]
-        step = next(n for n in _ROUND if 4 * n >= max(numbers))
-        top = -(-max(numbers) // step) * step
-        unit = _INTERVALS[size]
-        words = f"Purchases per {unit}. The dots above are for flagged ones, larger for more."
-        line = "".join(f"V{-number}H{i}" for i, number in enumerate(numbers, 1))
-        marks = [(words, f'<svg viewBox="0 {-top} {len(times)} {top}" preserveAspectRatio="none">'
-                         f'<path d="M0 0{line}V0"/></svg>')]
-        for time, (number, _, _, largest, _) in sorted(flagged.items()):
-            marks.append((
-                f"{period.timestamp(time)}, {unit}: purchases {purchases[time][0]:,}, "
-                f"flagged {number:,}, the largest {money(largest)}",
-                f'<circle cx="{period.across(time + size / 2):.2f}%" cy="-16" '
-                f'r="{2 + 3.5 * log10(1 + number):.1f}"/>'))
-        return chart("over-time", "Purchases over time", words, period.ticks(), [
-            (100 - 100 * n / top, f"{n:,}") for n in range(0, top + 1, step)], marks)
+    def deviations(self):
+        """Return as text how many sd the limit is above the mean."""
+        return dollars(100 * self.context.detector.deviations).rstrip("0").rstrip(".")
 
-    def amounts(self, period):
+    def as_of(self, reload):
+        """Return a paragraph that tells how old a live page is."""
+        stream, now = self.context.stream_log, time.strftime("%Y-%m-%d %H:%M:%S %z")
+        last = f", with purchases up to <time>{stream.last}</time>" if stream.last else ""
+        return (f"<p>This page is as of line {stream.lines:,} of the stream{last}. It was written "
+                f"at <time>{now}</time> and is loaded again every {reload} s. While the run goes "
+                f"on, no page is older than {reload + 60} s.</p>")
+
+    def charts(self, first, last):
+        """Return both charts, over time if that tells the purchases apart.
+
+        It does if half of the purchases take at least 15 intervals of time, or more intervals
+        than a third of the number of purchases.  If not, the charts follow the lines.
+        """
+        axis, tallies = Timeline(first, last), self.by_timestamp
+        if axis.size >= 60:             # a third of the time for 99,000 seconds
+            tallies = tallies.joined(lambda timestamp: timestamp[:16])
+        tallies = tallies.joined(axis.interval)
+        fullest = sorted((tally[0] for tally in tallies.values()), reverse=True)
+        half = 1 + sum(2 * number < self.judged for number in accumulate(fullest))
+        if half < 15 and 3 * half <= self.judged:
+            axis = Lines(min(self.by_line, default=0), self.context.stream_log.lines - 1)
+            tallies = self.by_line.joined(axis.interval)
+        return self.intervals(axis, tallies) + self.amounts(axis) if tallies else (
+            "<p>Nothing is flagged.</p>")
+
+    def intervals(self, axis, tallies):
+        """Return the first chart, of Tallies by the positions where intervals begin."""
+        column = 0 if axis.of_time else 2
+        most = max(tally[column] for tally in tallies.values())
+        step = next(n for n in _ROUND if 4 * n >= most)
+        top = -(-most // step) * step
+        ticks = [(200 - 200 * n / top, f"{n:,}") for n in range(0, top + 1, step)]
+        bars, pins = [], []
+        for begin, tally in sorted(tallies.items()):
+            purchases = f"purchases {tally[0]:,}, " if axis.of_time else ""
+            what = f"{axis.name(begin)}: {purchases}flagged {tally[2]:,}"
+            x, height = axis.across(begin), 200 * tally[column] / top
+            bars.append((what, f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
+                               f'width="{axis.width + .05:.2f}%"/>'))
+            if tally[2]:
+                pins.append((what, f'<circle cx="{x + axis.width / 2:.2f}%" cy="-16" '
+                                   f'r="{2 + 3.5 * log10(1 + tally[2]):.1f}"/>'))
+        below = "".join(f"<p>{what}: <span>{axis.name(begin)}</span> ({name} {tally[at]:,}).</p>\n"
+                        for what, name, at in (("Busiest", "purchases", 0),
+                                               ("Most flags", "flagged", 2))
+                        for begin, tally in tallies.most(at)[:1])
+        if axis.of_time:
+            return chart("intervals", "Purchases over time",
+                         f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged "
+                         "ones, larger for more.", axis.ticks(), ticks, data=bars, flag=pins) + below
+        return chart("intervals", "Flagged purchases in the order of the stream",
+                     f"Flagged purchases per {axis.size:,} lines. Most purchases share a few "
+                     "timestamps, so the charts follow the lines of the stream.",
+                     axis.ticks(), ticks, flag=bars) + below
+
+    def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""
         if not self.farthest:
-            return chart("amounts", "Flagged amounts", "Nothing is flagged.")
-        least = max(1, min(flag.mean for *_, flag in self.farthest))
+            return "<h2>Flagged amounts</h2>\n<p>Nothing is flagged.</p>\n"
+        least = max(1, min(row.mean for row in self.farthest))
         low = max(n for n in _ROUND if n <= least)
-        high = next(n for n in _ROUND if n > max(low, *(row[3] for row in self.farthest)))
+        high = next(n for n in _ROUND if n > max(low, *(row.amount for row in self.farthest)))
 
         def y(cents):
-            return 100 - 100 * log10(max(cents, low) / low) / log10(high / low)
+            return 200 - 200 * log10(max(cents, low) / low) / log10(high / low)
 
         grids = ([n for n in _ROUND[::every] if low <= n <= high] for every in (1, 3, 6, 9))
         grid = next(grid for grid in grids if len(grid) <= 8)
         marks = []
-        for _, timestamp, user, amount, (mean, sd) in self.farthest:
-            x, limit = period.across(period.seconds(timestamp) + .5), mean + 3 * sd
+        for x, row in self.places(axis):
+            limit = row.mean + self.context.detector.deviations * row.sd
             marks.append((
-                f"{timestamp}, user {legible(user)}: {money(amount)}, "
-                f"mean {money(mean)}, limit {money(limit)}",
-                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(mean):.2f}%" y2="{y(limit):.2f}%"/>'
-                f'<circle cx="{x:.2f}%" cy="{y(amount):.2f}%" r="3"/>'))
-        words = "On a logarithmic scale, each above a line from its mean to its limit, mean + 3 sd."
-        return chart("amounts", "Flagged amounts", words, period.ticks(), [
+                f"line {row.line}, {row.timestamp}, user {legible(row.user)}: "
+                f"{money(row.amount)}, mean {money(row.mean)}, limit {money(limit)}",
+                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" y2="{y(limit):.1f}" '
+                f'stroke="{_FAINT}" stroke-opacity=".6"/>'
+                f'<circle cx="{x:.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
+        words = f"The {len(marks)} farthest above their mean. " * (len(marks) < self.flagged) + (
+            "On a logarithmic scale, each above a line from its mean to its limit, "
+            f"mean + {self.deviations()} sd.")
+        return chart("amounts", "Flagged amounts", words, axis.ticks(), [
             (y(n), "≤ " * (n == 1) + (f"{n // 100:,}" if n >= 100 else dollars(n)))
-            for n in grid], marks)
+            for n in grid], flag=marks)
+
+    def places(self, axis):
+        """Yield (per cent of the axis, Row) of the farthest, in the order of the axis.
+
+        Those of one second stand side by side, up to the end of its interval.
+        """
+        def position(row):
+            return axis.position(row.timestamp[:self.width]) if axis.of_time else row.line - 1
+
+        rows = sorted(self.farthest, key=lambda row: (position(row), row.line))
+        for begin, together in groupby(rows, position):
+            together = list(together)
+            room = axis.size - begin % axis.size
+            for place, row in enumerate(together):
+                yield axis.across(begin + (place * room + .5) / len(together)), row
 
     def tables(self):
         """Return the tables; of equals the earlier stands first."""
-        def most(tallies):
-            return nsmallest(20, tallies.items(), key=lambda item: (-item[1][0], item[1][4]))
-
-        flagged = {moment: tally[0] for moment, tally in self.flagged_at.items()}
-        return "\n".join([
-            table("busiest", "Busiest timestamps", len(self.moments),
+        times = self.by_timestamp
+        users = nsmallest(20, self.users.items(), key=lambda item: (-item[1][0], item[1][2]))
+        return "".join([
+            table("busiest", "Busiest timestamps", len(times),
                   "rank, timestamp, purchases, total, flagged",
-                  [(rank, moment, number, money(total), flagged.get(moment, 0))
-                   for rank, (moment, (number, total, *_)) in enumerate(most(self.moments), 1)]),
-            table("flagged-times", "Timestamps with most flags", len(flagged),
-                  "rank, timestamp, flagged, mean, sd",
-                  [(rank, moment, tally[0], *map(money, baseline(*tally[:3])))
-                   for rank, (moment, tally) in enumerate(most(self.flagged_at), 1)]),
-            table("flagged", "Flagged purchases, farthest above their mean first",
-                  sum(flagged.values()), "timestamp, user, amount, mean, sd, sd above",
-                  [(timestamp, user, money(amount), money(mean), money(sd),
-                    money(100 * (amount - mean) // sd)[:-1] if sd else "∞")
-                   for _, timestamp, user, amount, (mean, sd) in self.farthest[:200]]),
+                  [(rank, timestamp, number, money(total), flagged)
+                   for rank, (timestamp, (number, total, flagged, *_))
+                   in enumerate(times.most(0), 1)]),
+            table("flagged-times", "Timestamps with most flags",
+                  sum(tally[2] > 0 for tally in times.values()),
+                  "rank, timestamp, flagged, flagged mean, flagged sd",
+                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
+                   for rank, (timestamp, tally) in enumerate(times.most(2), 1)]),
+            table("flagged", "Flagged purchases, farthest above their mean first", self.flagged,
+                  "line, timestamp, user, amount, network mean, network sd, above mean, in sd",
+                  [(str(row.line), row.timestamp, row.user, money(row.amount), money(row.mean),
+                    money(row.sd), money(-row.below_mean),
+                    money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")
+                   for row in self.farthest[:200]]),
             table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
-                  [(user, tally[0], money(tally[3])) for user, tally in most(self.users)])])
+                  [(user, number, money(largest)) for user, (number, largest, _) in users])])
 
 
 OUTPUTS = Flags, Rejects, Notify, Report, Snapshot      # they take their places in this order
+
+
+Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
+
+
+class Adapted(Report):                      # ADAPTER: until the run gives a Report what it needs
+    def __init__(self, path, run):
+        super().__init__(path, run)
+        if "DEVIATIONS" in os.environ:
+            from fractions import Fraction
+            run.detector.deviations = Fraction(os.environ["DEVIATIONS"])
+        else:
+            run.detector.deviations = 3
+        run.stream.last, run.stream.console.warn = "", run.stream.console.say
+        self.context = SimpleNamespace(
+            detector=run.detector, batch_log=run.batch, stream_log=run.stream, live=run.live,
+            console=run.stream.console)
+
+    @staticmethod
+    def look(detector, user, timestamp, amount, flag):
+        history = detector.history
+        return detector.place, user, history.moments[timestamp], history.amounts[amount], flag
+
+    def saw(self, seen):
+        place, user, timestamp, amount, flag = seen
+        self.run.stream.last = max(self.run.stream.last, timestamp)
+        judged = Judged(place, None, user, timestamp, amount, flag, None, None)
+        self.take(SimpleNamespace(before=self.run.stream.lines, judged=[judged]))
+
+    beat = Report.tick
+
+
+OUTPUTS = Flags, Rejects, Notify, Adapted, Snapshot
 
 
 # ------------------------------------------------- parts of a stream, in processes
