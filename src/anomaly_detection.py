@@ -1115,20 +1115,22 @@ line { stroke: var(--faint) } .data { fill: var(--data) }
   linear-gradient(270deg, Canvas 50%, #0000) 100% 0 local, linear-gradient(90deg, #8888, #0000),
   linear-gradient(270deg, #8888, #0000) 100% 0; background-repeat: no-repeat;
   background-size: 48px 100%, 48px 100%, 16px 100%, 16px 100% }
-table { border-collapse: collapse; font-size: 14px }
+table { border-collapse: collapse; font-size: 14px; width: max-content }
 td, thead th, time, span { white-space: nowrap }
 th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
 th + *, td + * { padding-left: 1.5em }
-tbody th, .timestamp, .user { text-align: left; font-weight: 400; min-width: 4em }
-@media (max-width: 600px) { .x text:nth-of-type(even) { display: none } }
+tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20em }
+@media (max-width: 600px) { figure { margin: 0 16px 0 56px }
+  .x text:not(:nth-of-type(3n + 1)) { display: none } }
 @media print { tr, svg { break-inside: avoid } h2, h2 + p { break-after: avoid }
-  .tables { display: block } .tables div { overflow: visible } }
+  .tables { display: block } .tables div { overflow: visible; background: none }
+  table { font-size: 11px } }
 """
 # What the style says again, for a page whose style sheet is blocked.
 _FAINT, _LAYERS = "#59636e", {
     "data": 'class="data" fill="#4493f8" shape-rendering="crispEdges"',
     "flag": 'class="flag" fill="#cf222e" fill-opacity=".4" stroke="#cf222e"'}
-_DAY, _YEAR = 86400, 365 * 86400
+_DAY, _LAST_SECOND = 86400, 315537897599       # that of the year 9999
 _ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
 _INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
     (1, "s", (1, 2, 5, 10, 15, 30)), (60, "min", (1, 2, 5, 10, 15, 30)),
@@ -1214,7 +1216,7 @@ class Lines:
     """The horizontal axis of both charts: the stream's lines, in intervals of equal length.
 
     A position is how many lines precede one.  Intervals begin at multiples of their length,
-    which is the shortest of `lengths` that makes at most `most` intervals.
+    which is the shortest of `lengths` that makes at most `most` intervals; there are at least 10.
     """
 
     of_time, lengths, most = False, _ROUND, 60
@@ -1222,7 +1224,8 @@ class Lines:
     def __init__(self, first, last):
         first, last = self.position(first), self.position(last)
         size = next(size for size in self.lengths if last // size - first // size < self.most)
-        self.size, self.begin, self.end = size, first // size * size, (last // size + 1) * size
+        self.size, self.begin = size, first // size * size
+        self.end = max((last // size + 1) * size, self.begin + 10 * size)
         self.width = 100 * size / (self.end - self.begin)       # of an interval, in per cent
 
     def position(self, key):
@@ -1265,7 +1268,7 @@ class Timeline(Lines):
     @staticmethod
     def timestamp(position):
         """Return the timestamp of a position."""
-        return str(datetime.min + timedelta(seconds=position))
+        return str(datetime.min + timedelta(seconds=min(position, _LAST_SECOND)))
 
     def ticks(self):
         """Return up to nine (per cent, label); at months or years if they are 30 days apart."""
@@ -1279,8 +1282,10 @@ class Timeline(Lines):
                 for label in labels[1::-(-len(labels) // 8)]]
 
     def label(self, position, step):
-        part = slice(10) if step >= _DAY else slice(5, 16) if step >= 60 else slice(11, 19)
-        return self.timestamp(position)[part]
+        if step >= _DAY:
+            return self.timestamp(position)[:10]
+        begin, end = 11 if self.end - self.begin <= _DAY else 5, 16 if step >= 60 else 19
+        return self.timestamp(position)[begin:end]
 
     def name(self, begin):
         return f"the {_INTERVALS[self.size]} from {self.timestamp(begin)}"
@@ -1406,7 +1411,8 @@ class Report(Output):
             self.context.detector, self.context.batch_log, self.context.stream_log)
         refresh = f'<meta http-equiv="refresh" content="{reload}">' if reload else ""
         first, last = min(self.by_timestamp, default=""), max(self.by_timestamp, default="")
-        span = f"from <time>{first}</time> to " * (first < last) + f"<time>{last}</time>"
+        span = f", from <time>{first}</time> to <time>{last}</time>" if first < last else (
+            f", at <time>{first}</time>" if first else "")
         percent = money(10000 * self.flagged // max(self.judged, 1))
         logs = [legible(log.name, 4096).replace("/", "/<wbr>") for log in (batch, stream)]
         return f"""<!DOCTYPE html>
@@ -1416,7 +1422,7 @@ class Report(Output):
 <title>Anomalous purchases in {legible(stream.name)}</title>
 <style>{_STYLE}</style></head>
 <body><h1>Anomalous purchases</h1>
-<p>Purchases judged: <b>{self.judged:,}</b>{f", {span}" if last else ""}. Flagged: <b>{self.flagged:,}</b> ({percent}%),
+<p>Purchases judged: <b>{self.judged:,}</b>{span}. Flagged: <b>{self.flagged:,}</b> ({percent}%),
 for being more than {self.deviations()} sd above the mean of the last T = {detector.tracked:,}
 purchases in the buyer’s network, D = {detector.degree:,} degrees. The sd (standard deviation)
 tells how far those amounts usually are from their mean.
@@ -1437,8 +1443,8 @@ Logs: {", ".join(logs)}.
         stream, now = self.context.stream_log, time.strftime("%Y-%m-%d %H:%M:%S %z")
         last = f", with purchases up to <time>{stream.last}</time>" if stream.last else ""
         return (f"<p>This page is as of line {stream.lines:,} of the stream{last}. It was written "
-                f"at <time>{now}</time> and is loaded again every {reload} s. While the run goes "
-                f"on, no page is older than {reload + 60} s.</p>")
+                f"at <time>{now}</time> and is loaded again every {reload} s. If it is more than "
+                f"{3 * reload} s old, the run has ended.</p>")
 
     def charts(self, first, last):
         """Return both charts, over time if that tells the purchases apart.
@@ -1475,18 +1481,19 @@ Logs: {", ".join(logs)}.
             if tally[2]:
                 pins.append((what, f'<circle cx="{x + axis.width / 2:.2f}%" cy="-16" '
                                    f'r="{2 + 3.5 * log10(1 + tally[2]):.1f}"/>'))
-        below = "".join(f"<p>{what}: <span>{axis.name(begin)}</span> ({name} {tally[at]:,}).</p>\n"
-                        for what, name, at in (("Busiest", "purchases", 0),
-                                               ("Most flags", "flagged", 2))
-                        for begin, tally in tallies.most(at)[:1])
+        below = " ".join(f"{what}: <span>{axis.name(begin)}</span> ({name} {tally[at]:,})."
+                         for what, name, at in (("Busiest", "purchases", 0),
+                                                ("Most flags", "flagged", 2))
+                         for begin, tally in tallies.most(at)[:1])
         if axis.of_time:
             return chart("intervals", "Purchases over time",
                          f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged "
-                         "ones, larger for more.", axis.ticks(), ticks, data=bars, flag=pins) + below
+                         "ones, larger for more.",
+                         axis.ticks(), ticks, data=bars, flag=pins) + f"<p>{below}</p>\n"
         return chart("intervals", "Flagged purchases in the order of the stream",
                      f"Flagged purchases per {axis.size:,} lines. Most purchases share a few "
                      "timestamps, so the charts follow the lines of the stream.",
-                     axis.ticks(), ticks, flag=bars) + below
+                     axis.ticks(), ticks, flag=bars) + f"<p>{below}</p>\n"
 
     def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""
@@ -1548,7 +1555,8 @@ Logs: {", ".join(logs)}.
                   [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
                    for rank, (timestamp, tally) in enumerate(times.most(2), 1)]),
             table("flagged", "Flagged purchases, farthest above their mean first", self.flagged,
-                  "line, timestamp, user, amount, network mean, network sd, above mean, in sd",
+                  "line, timestamp, user, amount, network mean, network sd, above mean, "
+                  "sd above mean",
                   [(str(row.line), row.timestamp, row.user, money(row.amount), money(row.mean),
                     money(row.sd), money(-row.below_mean),
                     money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")
