@@ -1311,7 +1311,7 @@ class Report(Output):
         self.by_line, self.block = Tallies(), 1         # of flagged ones; lines of a block
         self.users = {}                 # user -> (flags, largest amount, first timestamp and line)
         self.farthest = []              # Rows, those farthest above their mean
-        self.judged = self.flagged = 0
+        self.judged = self.flagged = self.first = 0     # purchases; lines before the first one
         self.begun = self.shown = None  # when the stream began; lines that the live page tells of
         self.due = self.stale = 0       # when a live page may be written; when it must be
         self.warned = False
@@ -1323,6 +1323,8 @@ class Report(Output):
             tally[1] += judged.amount
             if judged.flag is not None:
                 self.take_flagged(judged, findings.before + judged.place + 1, tally)
+        if findings.judged and not self.judged:
+            self.first = findings.before + findings.judged[0].place
         self.judged += len(findings.judged)
         while len(self.by_timestamp) > self.limit:
             self.shorten()
@@ -1450,7 +1452,8 @@ Logs: {", ".join(logs)}.
         """Return both charts, over time if that tells the purchases apart.
 
         It does if half of the purchases take at least 15 intervals of time, or more intervals
-        than a third of the number of purchases.  If not, the charts follow the lines.
+        than a third of the number of purchases.  If not, and if some purchases are flagged, the
+        charts follow the lines.
         """
         axis, tallies = Timeline(first, last), self.by_timestamp
         if axis.size >= 60:             # a third of the time for 99,000 seconds
@@ -1458,11 +1461,10 @@ Logs: {", ".join(logs)}.
         tallies = tallies.joined(axis.interval)
         fullest = sorted((tally[0] for tally in tallies.values()), reverse=True)
         half = 1 + sum(2 * number < self.judged for number in accumulate(fullest))
-        if half < 15 and 3 * half <= self.judged:
-            axis = Lines(min(self.by_line, default=0), self.context.stream_log.lines - 1)
+        if self.flagged and half < 15 and 3 * half <= self.judged:
+            axis = Lines(self.first, self.context.stream_log.lines - 1)
             tallies = self.by_line.joined(axis.interval)
-        return self.intervals(axis, tallies) + self.amounts(axis) if tallies else (
-            "<p>Nothing is flagged.</p>")
+        return self.intervals(axis, tallies) + self.amounts(axis)
 
     def intervals(self, axis, tallies):
         """Return the first chart, of Tallies by the positions where intervals begin."""
