@@ -1317,8 +1317,9 @@ class Report(Output):
         self.warned = False
 
     def take(self, findings):
+        by_timestamp, width = self.by_timestamp, self.width
         for judged in findings.judged:
-            tally = self.by_timestamp[judged.timestamp[:self.width]]
+            tally = by_timestamp[judged.timestamp[:width]]
             tally[0] += 1
             tally[1] += judged.amount
             if judged.flag is not None:
@@ -1451,7 +1452,7 @@ Logs: {", ".join(logs)}.
     def charts(self, first, last):
         """Return both charts, over time if that tells the purchases apart.
 
-        It does if half of the purchases take at least 15 intervals of time, or more intervals
+        It does if half of the purchases take at least 10 intervals of time, or more intervals
         than a third of the number of purchases.  If not, and if some purchases are flagged, the
         charts follow the lines.
         """
@@ -1461,7 +1462,7 @@ Logs: {", ".join(logs)}.
         tallies = tallies.joined(axis.interval)
         fullest = sorted((tally[0] for tally in tallies.values()), reverse=True)
         half = 1 + sum(2 * number < self.judged for number in accumulate(fullest))
-        if self.flagged and half < 15 and 3 * half <= self.judged:
+        if self.flagged and half < 10 and 3 * half <= self.judged:
             axis = Lines(self.first, self.context.stream_log.lines - 1)
             tallies = self.by_line.joined(axis.interval)
         return self.intervals(axis, tallies) + self.amounts(axis)
@@ -1493,8 +1494,8 @@ Logs: {", ".join(logs)}.
                          "ones, larger for more.",
                          axis.ticks(), ticks, data=bars, flag=pins) + f"<p>{below}</p>\n"
         return chart("intervals", "Flagged purchases in the order of the stream",
-                     f"Flagged purchases per {axis.size:,} lines. Most purchases share a few "
-                     "timestamps, so the charts follow the lines of the stream.",
+                     f"Flagged purchases per {axis.size:,} lines. Time hardly tells the purchases "
+                     "apart, so the charts follow the lines of the stream.",
                      axis.ticks(), ticks, flag=bars) + f"<p>{below}</p>\n"
 
     def amounts(self, axis):

@@ -161,7 +161,7 @@ class Axis:
         self.divide(LENGTHS, 240, *(f(map(self.place, self.judged)) for f in (min, max)))
         counts = sorted(Counter(map(self.begin_of, self.judged)).values(), reverse=True)
         half = next(n for n, total in enumerate(accumulate(counts), 1) if 2 * total >= len(self.judged))
-        if half < 15 and 3 * half <= len(self.judged) and any(p.verdict for p in self.judged):
+        if half < 10 and 3 * half <= len(self.judged) and any(p.verdict for p in self.judged):
             self.over_time = False
             self.divide(ROUND, 60, self.judged[0].line - 1, literal.lines - 1)
 
@@ -494,14 +494,14 @@ class Axes(PageTest):
         return self.compare((batch, stream), literally(batch, stream, self.WINDOWS), how=purchases[:3])
 
     def test_time_or_lines(self):
-        """By lines if half of the purchases lie in fewer than 15 intervals, and than a third of their number."""
+        """By lines if half of the purchases lie in fewer than 10 intervals, and than a third of their number."""
         def at(*seconds):
             return [("2017-06-13 11:%02d:%02d" % divmod(second, 60), "600.00") for second in seconds]
         for purchases, over_time in (
                 (at(0), True), (at(0, 1), True), (at(0, 0, 0), False), (at(0, 1, 2), True),
-                (at(*[0] * 50), False), (at(*range(29)), True), (at(*[*range(28)] * 2), False),
-                (at(*[*range(29)] * 2), True), (at(*[*range(29)] * 20), True),
-                (at(*range(60), *[30] * 20), True), (at(*range(60), *[30] * 40), False),
+                (at(*[0] * 50), False), (at(*range(19)), True), (at(*[*range(18)] * 2), False),
+                (at(*[*range(19)] * 2), True), (at(*[*range(19)] * 20), True),
+                (at(*range(60), *[30] * 20), True), (at(*range(60), *[30] * 45), False),
                 (at(0, 0, 3000, 3000), False), ([(when, "1.00") for when, _ in at(*[0] * 50)], True)):
             page, literal = self.draw(*purchases)
             self.assertEqual(Axis(literal).over_time, over_time, purchases)
