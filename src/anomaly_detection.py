@@ -1212,83 +1212,62 @@ def chart(name, title, words, x_ticks, y_ticks, **layers):
             f'<g class="y" text-anchor="end">{left}</g>\n{plot}</g></svg></figure>\n')
 
 
-class Lines:
-    """The horizontal axis of both charts: the stream's lines, in intervals of equal length.
+def seconds(timestamp):
+    """Return the seconds from year 1 to a timestamp, or to its minute, hour, ... if it is cut."""
+    text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
+    return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
 
-    A position is how many lines precede one.  Intervals begin at multiples of their length,
-    which is the shortest of `lengths` that makes at most `most` intervals; there are at least 10.
+
+def timestamp_at(second):
+    """Return the timestamp so many seconds after the year 1 began."""
+    return str(datetime.min + timedelta(seconds=min(second, _LAST_SECOND)))
+
+
+class Axis:
+    """The horizontal axis of both charts: time, in `seconds`, or the lines of the stream.
+
+    The position of a line is how many precede it.  Intervals begin at multiples of their size,
+    the shortest round one that makes at most 240 intervals of time, or 60 of lines.
     """
 
-    of_time, lengths, most = False, _ROUND, 60
+    def __init__(self, over_time, first, last):
+        self.over_time = over_time
+        self.sizes, most = (_INTERVALS, 240) if over_time else (_ROUND, 60)
+        self.size = size = next(
+            size for size in self.sizes if last // size - first // size < most)
+        self.begin = self.interval(first)
+        self.end = max(self.interval(last) + size, self.begin + 10 * size)
+        self.width = self.across(self.begin + size)     # of an interval
 
-    def __init__(self, first, last):
-        first, last = self.position(first), self.position(last)
-        size = next(size for size in self.lengths if last // size - first // size < self.most)
-        self.size, self.begin = size, first // size * size
-        self.end = max((last // size + 1) * size, self.begin + 10 * size)
-        self.width = 100 * size / (self.end - self.begin)       # of an interval, in per cent
-
-    def position(self, key):
-        """Return the position of a key of Tallies."""
-        return key
-
-    def interval(self, key):
-        """Return the position where the interval begins that a key belongs to."""
-        return self.position(key) // self.size * self.size
+    def interval(self, position):
+        """Return where the interval of a position begins."""
+        return position // self.size * self.size
 
     def across(self, position):
         """Return a position in per cent of the axis."""
         return 100 * (position - self.begin) / (self.end - self.begin)
 
-    def ticks(self):
-        """Return up to nine (per cent, label)."""
-        step = next(size for size in self.lengths if self.end - self.begin <= 8 * size)
-        return [(self.across(position), self.label(position, step))
-                for position in range(-(-self.begin // step) * step, self.end + 1, step)]
-
-    def label(self, position, step):
-        """Return the label of one of the ticks that are `step` apart."""
-        return f"{position:,}"
-
     def name(self, begin):
         """Return what the interval is called that begins at a position."""
+        if self.over_time:
+            return f"the {_INTERVALS[self.size]} from {timestamp_at(begin)}"
         return f"lines {begin + 1:,}–{begin + self.size:,}"
 
-
-class Timeline(Lines):
-    """The horizontal axis of both charts: the stream's time, in seconds since the year 1 began."""
-
-    of_time, lengths, most = True, _INTERVALS, 240
-
-    def position(self, key):
-        """Return the position of a timestamp that may be cut to minutes, or hours, ... or years."""
-        text = key[:19] + "0001-01-01 00:00:00"[len(key):]
-        return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
-
-    @staticmethod
-    def timestamp(position):
-        """Return the timestamp of a position."""
-        return str(datetime.min + timedelta(seconds=min(position, _LAST_SECOND)))
-
     def ticks(self):
-        """Return up to nine (per cent, label); at months or years if they are 30 days apart."""
+        """Return up to nine (per cent, label); when 30 days apart, at months or years."""
         span = self.end - self.begin
-        if span <= 8 * 14 * _DAY:
-            return super().ticks()
-        width = 7 if span <= 8 * 182 * _DAY else 4
-        labels = sorted({self.timestamp(position)[:width]
-                         for position in range(self.begin, self.end, self.size)})
-        return [(self.across(self.position(label)), label)
-                for label in labels[1::-(-len(labels) // 8)]]
-
-    def label(self, position, step):
-        if step >= _DAY:
-            return self.timestamp(position)[:10]
-        begin, end = 11 if self.end - self.begin <= _DAY else 5, 16 if step >= 60 else 19
-        return self.timestamp(position)[begin:end]
-
-    def name(self, begin):
-        return f"the {_INTERVALS[self.size]} from {self.timestamp(begin)}"
+        step = next(size for size in self.sizes if span <= 8 * size)
+        positions = range(-(-self.begin // step) * step, self.end + 1, step)
+        if not self.over_time:
+            return [(self.across(position), f"{position:,}") for position in positions]
+        part = slice(10) if step >= _DAY else slice(
+            11 if span <= _DAY else 5, 16 if step >= 60 else 19)
+        if step >= 30 * _DAY:
+            part = slice(7 if step < 365 * _DAY else 4)
+            months = sorted({timestamp_at(second)[part]
+                             for second in range(self.begin, self.end, self.size)})
+            positions = map(seconds, months[1::-(-len(months) // 8)])
+        return [(self.across(second), timestamp_at(second)[part]) for second in positions]
 
 
 Row = namedtuple("Row", "below_mean timestamp line user amount mean sd")    # a flagged purchase
@@ -1311,7 +1290,8 @@ class Report(Output):
         self.by_line, self.block = Tallies(), 1         # of flagged ones; lines of a block
         self.users = {}                 # user -> (flags, largest amount, first timestamp and line)
         self.farthest = []              # Rows, those farthest above their mean
-        self.judged = self.flagged = self.first = 0     # purchases; lines before the first one
+        self.judged = self.flagged = 0
+        self.first = self.last = 0      # how many lines precede the first purchase, and the last
         self.begun = self.shown = None  # when the stream began; lines that the live page tells of
         self.due = self.stale = 0       # when a live page may be written; when it must be
         self.warned = False
@@ -1324,8 +1304,10 @@ class Report(Output):
             tally[1] += judged.amount
             if judged.flag is not None:
                 self.take_flagged(judged, findings.before + judged.place + 1, tally)
-        if findings.judged and not self.judged:
-            self.first = findings.before + findings.judged[0].place
+        if findings.judged:
+            if not self.judged:
+                self.first = findings.before + findings.judged[0].place
+            self.last = findings.before + findings.judged[-1].place
         self.judged += len(findings.judged)
         while len(self.by_timestamp) > self.limit:
             self.shorten()
@@ -1456,27 +1438,27 @@ Logs: {", ".join(logs)}.
         than a third of the number of purchases.  If not, and if some purchases are flagged, the
         charts follow the lines.
         """
-        axis, tallies = Timeline(first, last), self.by_timestamp
+        axis, tallies = Axis(True, seconds(first), seconds(last)), self.by_timestamp
         if axis.size >= 60:             # a third of the time for 99,000 seconds
             tallies = tallies.joined(lambda timestamp: timestamp[:16])
-        tallies = tallies.joined(axis.interval)
+        tallies = tallies.joined(lambda timestamp: axis.interval(seconds(timestamp)))
         fullest = sorted((tally[0] for tally in tallies.values()), reverse=True)
         half = 1 + sum(2 * number < self.judged for number in accumulate(fullest))
         if self.flagged and half < 10 and 3 * half <= self.judged:
-            axis = Lines(self.first, self.context.stream_log.lines - 1)
+            axis = Axis(False, self.first, self.last)
             tallies = self.by_line.joined(axis.interval)
         return self.intervals(axis, tallies) + self.amounts(axis)
 
     def intervals(self, axis, tallies):
         """Return the first chart, of Tallies by the positions where intervals begin."""
-        column = 0 if axis.of_time else 2
+        column = 0 if axis.over_time else 2
         most = max(tally[column] for tally in tallies.values())
         step = next(n for n in _ROUND if 4 * n >= most)
         top = -(-most // step) * step
         ticks = [(200 - 200 * n / top, f"{n:,}") for n in range(0, top + 1, step)]
         bars, pins = [], []
         for begin, tally in sorted(tallies.items()):
-            purchases = f"purchases {tally[0]:,}, " if axis.of_time else ""
+            purchases = f"purchases {tally[0]:,}, " if axis.over_time else ""
             what = f"{axis.name(begin)}: {purchases}flagged {tally[2]:,}"
             x, height = axis.across(begin), 200 * tally[column] / top
             bars.append((what, f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
@@ -1488,7 +1470,7 @@ Logs: {", ".join(logs)}.
                          for what, name, at in (("Busiest", "purchases", 0),
                                                 ("Most flags", "flagged", 2))
                          for begin, tally in tallies.most(at)[:1])
-        if axis.of_time:
+        if axis.over_time:
             return chart("intervals", "Purchases over time",
                          f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged "
                          "ones, larger for more.",
@@ -1533,7 +1515,7 @@ Logs: {", ".join(logs)}.
         Those of one second stand side by side, up to the end of its interval.
         """
         def position(row):
-            return axis.position(row.timestamp[:self.width]) if axis.of_time else row.line - 1
+            return seconds(row.timestamp[:self.width]) if axis.over_time else row.line - 1
 
         rows = sorted(self.farthest, key=lambda row: (position(row), row.line))
         for begin, together in groupby(rows, position):
