@@ -59,7 +59,7 @@ from functools import partial
 from heapq import merge, nlargest, nsmallest
 from itertools import accumulate, chain, compress, groupby, islice, takewhile
 from math import isqrt, log10
-from operator import add, attrgetter, itemgetter, mul
+from operator import add, itemgetter, mul
 from sys import intern
 from types import SimpleNamespace
 
@@ -1126,11 +1126,11 @@ tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20e
   .tables { display: block } .tables div { overflow: visible; background: none }
   table { font-size: 11px } }
 """
-# What the style says again, for a page whose style sheet is blocked.
+# The colors of the light scheme as attributes, for a page whose style sheet is blocked.
 _FAINT, _LAYERS = "#59636e", {
     "data": 'class="data" fill="#4493f8" shape-rendering="crispEdges"',
     "flag": 'class="flag" fill="#cf222e" fill-opacity=".4" stroke="#cf222e"'}
-_DAY, _LAST_SECOND = 86400, 315537897599       # that of the year 9999
+_DAY, _LAST_SECOND = 86400, 315537897599       # the last second of the year 9999
 _ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
 _INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
     (1, "s", (1, 2, 5, 10, 15, 30)), (60, "min", (1, 2, 5, 10, 15, 30)),
@@ -1286,8 +1286,8 @@ class Report(Output):
 
     def __init__(self, path, context):
         super().__init__(path, context)
-        self.by_timestamp, self.width = Tallies(), 19   # characters of a timestamp that are kept
-        self.by_line, self.block = Tallies(), 1         # of flagged ones; lines of a block
+        self.by_timestamp, self.width = Tallies(), 19   # the width: characters that are kept
+        self.by_line, self.block = Tallies(), 1     # by lines before the block of a flagged line
         self.users = {}                 # user -> (flags, largest amount, first timestamp and line)
         self.farthest = []              # Rows, those farthest above their mean
         self.judged = self.flagged = 0
@@ -1350,8 +1350,8 @@ class Report(Output):
                 lines == self.shown and begin < self.stale):
             return
         self.begun = self.begun or begin
-        # A reload takes a text selection away: half a minute suffices to copy a row.  The
-        # rarer the flags are, the rarer is a reload, down to one in five minutes.
+        # Browsers reload the page as often as purchases are flagged: after 30 seconds at least,
+        # since a reload takes a text selection away, and after 300 at most.
         reload = round(min(max((begin - self.begun) / (self.flagged + 1), 30), 300))
         try:
             self.show(reload)
@@ -1399,7 +1399,7 @@ class Report(Output):
         span = f", from <time>{first}</time> to <time>{last}</time>" if first < last else (
             f", at <time>{first}</time>" if first else "")
         percent = money(10000 * self.flagged // max(self.judged, 1))
-        logs = [legible(log.name, 4096).replace("/", "/<wbr>") for log in (batch, stream)]
+        logs = [legible(log.name, 4096).replace("/", "/<wbr/>") for log in (batch, stream)]
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -1450,7 +1450,10 @@ Logs: {", ".join(logs)}.
         return self.intervals(axis, tallies) + self.amounts(axis)
 
     def intervals(self, axis, tallies):
-        """Return the first chart, of Tallies by the positions where intervals begin."""
+        """Return the first chart, of Tallies by the positions where intervals begin.
+
+        It shows purchases over time, or flagged purchases by lines.
+        """
         column = 0 if axis.over_time else 2
         most = max(tally[column] for tally in tallies.values())
         step = next(n for n in _ROUND if 4 * n >= most)
@@ -1471,14 +1474,14 @@ Logs: {", ".join(logs)}.
                                                 ("Most flags", "flagged", 2))
                          for begin, tally in tallies.most(at)[:1])
         if axis.over_time:
-            return chart("intervals", "Purchases over time",
-                         f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged "
-                         "ones, larger for more.",
-                         axis.ticks(), ticks, data=bars, flag=pins) + f"<p>{below}</p>\n"
-        return chart("intervals", "Flagged purchases in the order of the stream",
-                     f"Flagged purchases per {axis.size:,} lines. Time hardly tells the purchases "
-                     "apart, so the charts follow the lines of the stream.",
-                     axis.ticks(), ticks, flag=bars) + f"<p>{below}</p>\n"
+            title, layers = "Purchases over time", {"data": bars, "flag": pins}
+            words = (f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged ones, "
+                     "larger for more.")
+        else:
+            title, layers = "Flagged purchases in the order of the stream", {"flag": bars}
+            words = (f"Flagged purchases per {axis.size:,} lines. Time hardly tells the purchases "
+                     "apart, so the charts follow the lines of the stream.")
+        return chart("intervals", title, words, axis.ticks(), ticks, **layers) + f"<p>{below}</p>\n"
 
     def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""

@@ -205,13 +205,13 @@ class Axis:
 # --- reading a page -----------------------------------------------------------
 
 class Page:
-    """A page as a tree of elements: but for two tags without an end it is XML, which is read strictly."""
+    """A page as a tree of elements: but for `meta`, which has no end, it is XML, which is read strictly."""
 
     def __init__(self, data):
         self.data, self.text = data, data.decode()
         doctype, html = self.text.split("\n", 1)
         assert doctype == "<!DOCTYPE html>"
-        self.root = ElementTree.fromstring(re.sub("<(meta|wbr)([^>]*)>", r"<\1\2/>", html))
+        self.root = ElementTree.fromstring(re.sub("(<meta [^>]*)>", r"\1/>", html))
         self.elements = list(self.root.iter())
 
     def tags(self, tag):
