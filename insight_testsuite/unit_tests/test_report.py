@@ -515,6 +515,7 @@ class Axes(PageTest):
         for first, last, labels in (
                 (begin, "2017-06-13 11:33:19", "11:33:05 11:33:10 11:33:15 11:33:20"),
                 (begin, "2017-06-13 19:40:20", "12:00 14:00 16:00 18:00"),
+                ("2017-06-13 00:00:00", "2017-06-13 23:59:59", "00:00 03:00 06:00 09:00 12:00 15:00 18:00 21:00 00:00"),
                 (begin, "2017-06-14 19:40:20", "06-13T12:00 06-13T18:00 06-14T00:00 06-14T06:00 06-14T12:00 06-14T18:00"),
                 (begin, end, "2017-06-19 2017-06-26"),
                 ("2017-02-13 11:33:02", end, "2017-03 2017-04 2017-05 2017-06"),
@@ -583,7 +584,7 @@ class Bounded(PageTest):
 
     def test_blocks_of_lines(self):
         """No flag is lost, and none is drawn elsewhere, when more lines are flagged than the limit."""
-        stream = b"".join(purchase("2", "%d.00" % (500 if at % 3 else 5)) for at in range(4000))
+        stream = b"".join(purchase("2", "%d.00" % (500 if at % 3 else 5)) for at in range(3000))
         batch = BATCH.replace(b'"D":"3"', b'"D":"1"')
         with patch.object(anomaly_detection.Report, "limit", 300):
             self.compare((batch, stream), literally(batch, stream, Axes.WINDOWS))
