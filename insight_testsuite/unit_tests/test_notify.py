@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
 import unittest
-from functools import partial
 from random import Random
 
 from support import (
-    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, drawn_log, flagged,
-    friendship, purchase, with_odd_ids)
+    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, drawn_log, flagged, friendship, purchase,
+    with_odd_ids)
 import random_logs
 import reference
 

@@ -15,7 +15,7 @@ from random import Random
 from unittest.mock import patch
 
 from support import (
-    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, FolderTest, MainTest, answered, flagged,
+    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, MainTest, answered, flagged,
     friendship, purchase)
 import anomaly_detection
 import generate
