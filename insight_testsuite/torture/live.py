@@ -27,11 +27,12 @@ class Live:
     users, probes = 300, 20
 
     def batch(self):
-        """A town, and users who each have one friend there, no other's."""
+        """A town, and users who each have one friend there, no other's, who has bought twice."""
         pairs = [(k, (k + 1 + j * j) % self.users) for k in range(self.users) for j in range(3)]
         pairs += [("probe %d" % k, k * 5) for k in range(self.probes)]
-        return HEADER % (2, 20) + "".join(befriend(*pair) for pair in pairs) + PURCHASE % (
-            "9999-12-31 23:59:59", "from the future", "1.00")
+        bought = [(moment(0), k * 5, "9.99") for k in range(self.probes)] * 2
+        bought.append(("9999-12-31 23:59:59", "from the future", "1.00"))
+        return HEADER % (2, 20) + "".join(befriend(*pair) for pair in pairs) + "".join(map(PURCHASE.__mod__, bought))
 
     def time(self, number):
         return moment(number // 1000) + (".%06d" % (number % 10 ** 6) if self.distinct else "")

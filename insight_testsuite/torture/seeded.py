@@ -18,7 +18,7 @@ from .common import SUITE, read, scratch, write
 
 ROOT = os.path.dirname(SUITE)
 PROGRAM = "src/anomaly_detection.py"
-DEADLINE = 900      # seconds after which a suite counts as hanging, which is a failure too
+DEADLINE = 400      # seconds after which a suite counts as hanging, which is a failure too
 
 # A text that occurs exactly once in the program, the text that takes its place, what that breaks.
 Fault = namedtuple("Fault", "text replacement breaks")

@@ -77,6 +77,7 @@ class Unit:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.dup2(self.said.fileno(), 1)
             os.dup2(self.said.fileno(), 2)
+            sys.stdout.reconfigure(errors="backslashreplace")
             self.run(fail_fast)
             status = 0
         except BaseException:

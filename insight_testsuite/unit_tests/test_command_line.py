@@ -7,10 +7,8 @@ import re
 import select
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 from functools import partial

@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
 import unittest
-from functools import partial
 from random import Random
 
 from support import (
-    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, drawn_log, flagged,
-    friendship, purchase, with_odd_ids)
+    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, drawn_log, flagged, friendship, purchase,
+    with_odd_ids)
 import random_logs
 import reference
 
@@ -157,21 +155,6 @@ class Literal(NotifyTest):
                     for seed in range(60))
         self.assertGreater(lines, 120)
 
-    def test_jobs_and_shards(self):
-        """The same bytes in any number of processes, and from shards, joined."""
-        flagged = 0
-        for seed in range(8):
-            self.write_logs(with_odd_ids(seed, *random_logs.random_log(Random(seed), 0.1)))
-            whole = self.told("--jobs", 1)
-            flagged += whole[0].count(b"\n")
-            for jobs in 2, 3, 5:
-                self.assertEqual(self.told("--jobs", jobs), whole, (seed, jobs))
-            for shards in 2, 3:
-                parts = [self.told("--shard", "%d/%d" % (k, shards), "--jobs", 1 + seed % 2)
-                         for k in range(1, shards + 1)]
-                self.assertEqual(tuple(map(b"".join, zip(*parts))), whole, (seed, shards))
-        self.assertGreater(flagged, 30)
-
     def test_a_large_network(self):
         """One that the program does not list for its verdicts: hubs in a random graph, thousands of friendships."""
         rng = Random(3)
@@ -247,16 +230,6 @@ class Line(NotifyTest):
 
 class Beside(NotifyTest):
     """--notify beside the other files of a run."""
-
-    def test_the_output_is_the_same_with_and_without(self):
-        flagged = 0
-        for seed in range(12):
-            self.write_logs(random_logs.random_log(Random(seed), 0.1))
-            alone = self.flags_alone()
-            self.assertEqual(self.told()[0], alone, seed)
-            self.assertEqual(self.told("--jobs", 3, "--rejects", self.path("rejects"))[0], alone, seed)
-            flagged += alone.count(b"\n")
-        self.assertGreater(flagged, 30)
 
     def test_nothing_flagged_leaves_an_empty_file(self):
         for stream in b"", purchase(amount="1.00"), b"x\n":

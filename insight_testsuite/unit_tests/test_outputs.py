@@ -5,9 +5,11 @@ import stat
 import unittest
 from functools import partial
 from itertools import combinations
+from random import Random
 from unittest.mock import patch
 
 from support import BATCH, OLD, STREAM, FolderTest, MainTest
+from random_logs import random_log
 
 OUTPUTS = "output", "rejects", "notify", "report", "snapshot"       # in the order in which they take their places
 STDOUT = "-", "/dev/stdout"
@@ -91,6 +93,20 @@ class Places(OutputsTest):
                 with open(self.path(name), "wb") as file:
                     self.do("--quiet", *self.arguments(**{name: path}), stdout=file)
                 self.assertEqual(self.read(name), self.new[name])
+
+    def test_each_is_the_same_whatever_else_is_written(self):
+        flagged = 0
+        for seed in range(12):
+            for name, log in zip(("batch", "stream"), random_log(Random(seed), 0.1)):
+                self.write(name, log)
+            self.main("--quiet", *self.arguments())
+            together = self.now()
+            flagged += together["output"].count(b"\n")
+            for pair in (("output", name) for name in OUTPUTS[1:]):
+                self.put_old()
+                self.main("--quiet", "--jobs", 1 + seed % 3, *self.arguments(*pair))
+                self.assertEqual({**together, **{name: self.read(name) for name in pair}}, together, (seed, pair))
+        self.assertGreater(flagged, 30)
 
     def test_a_device(self):
         self.main("--quiet", *self.arguments(**dict.fromkeys(OUTPUTS, os.devnull)))

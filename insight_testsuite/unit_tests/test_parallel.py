@@ -15,8 +15,8 @@ from random import Random
 from unittest.mock import patch
 
 from support import (
-    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, FolderTest, MainTest, answered, flagged,
-    friendship, purchase)
+    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, MainTest, answered, flagged,
+    friendship, purchase, with_odd_ids)
 import anomaly_detection
 import generate
 from random_logs import random_log
@@ -45,14 +45,19 @@ def runs(pid):
 class SameTest(MainTest):
     """A test that holds runs against each other."""
 
-    def result(self, *options):
-        """Run in this process; return (what was said, output, rejects)."""
-        said = self.main(*self.files, "--rejects", self.path("rejects"), *options)
-        return without_seconds(said), self.read("output"), self.read("rejects")
+    SHARED = "rejects", "notify"            # the options whose outputs, joined, are the single run's
+    ALL = (*SHARED, "report", "snapshot")
+
+    def result(self, *options, names=ALL):
+        """Run in this process with these outputs, too; return (what was said, output, rejects, ...)."""
+        said = self.main(*self.files, *(word for name in names for word in ("--" + name, self.path(name))), *options)
+        return (without_seconds(said), *map(self.read, ("output", *names)))
 
     def random_logs(self, seed):
-        """Write dirty random logs; every other batch log is itself full of churn."""
+        """Write dirty random logs; every other batch log is itself full of churn, one in three has odd ids."""
         batch, stream = random_log(Random(seed), 0.15)
+        if seed % 3 == 0:
+            batch, stream = with_odd_ids(seed, batch, stream)
         self.write("batch", batch + stream if seed % 2 else batch)
         self.write("stream", stream)
 
@@ -65,10 +70,10 @@ class SameTest(MainTest):
             self.write(log, b"".join(lines))
 
     def assert_shards_join(self, shards, *options):
-        whole = self.result("--jobs", "1")
-        said, outputs, rejects = zip(*(
-            self.result("--shard", "%d/%d" % (k, shards), *options) for k in range(1, shards + 1)))
-        self.assertEqual((b"".join(outputs), b"".join(rejects)), whole[1:])
+        whole = self.result("--jobs", "1", names=self.SHARED)
+        said, *outputs = zip(*(self.result("--shard", "%d/%d" % (k, shards), *options, names=self.SHARED)
+                               for k in range(1, shards + 1)))
+        self.assertEqual(tuple(map(b"".join, outputs)), whole[1:])
         each = list(map(counts_of, said))
         self.assertEqual([n[:2] for n in each], [counts_of(whole[0])[:2]] * shards)     # all load the batch log
         self.assertEqual([sum(n) for n in zip(*each)][2:], counts_of(whole[0])[2:])
@@ -77,7 +82,7 @@ class SameTest(MainTest):
 class Jobs(SameTest):
 
     def test_random_logs(self):
-        """The same output, rejects, skip reports and summary in any number of processes."""
+        """The same bytes in every output, the same messages, in any number of processes."""
         flags = skips = 0
         for seed in range(24):
             self.random_logs(seed)
@@ -115,10 +120,10 @@ class Jobs(SameTest):
         for n in range(2 ** 4):
             events = [pairs[n >> k & 1] for k in range(4)]
             self.write("stream", b"".join(event + STREAM for event in events))
-            said, output, rejects = self.result("--jobs", "4")
+            said, output, *_ = self.result("--jobs", "4")
             self.assertEqual(output, flagged(STREAM, "5.50", "0.50") * events.count(pairs[0]), n)
             self.write("stream", b"".join(events) + STREAM)
-            said, output, rejects = self.result("--jobs", "4")
+            said, output, *_ = self.result("--jobs", "4")
             self.assertEqual(output, flagged(STREAM, "5.50", "0.50") * (events[-1] is pairs[0]), n)
 
     def test_a_line_longer_than_all_others_together(self):
@@ -182,7 +187,7 @@ class Jobs(SameTest):
             self.write("batch", BATCH + (b" " * (1 << 20) + b"\n") * megabytes)
             self.assertEqual(self.forks(), jobs - 1, megabytes)
             self.assertEqual(self.forks("--jobs", "2"), 1)
-        self.assertEqual(self.forks("--shard", "1/2", "--jobs", "3"), 2)
+        self.assertEqual(self.forks("--jobs", "3"), 2)
 
     def test_standard_input_is_one_job(self):
         out, said = self.do(self.batch, "-", "-", "--jobs", "4", data=STREAM)
@@ -192,7 +197,7 @@ class Jobs(SameTest):
 class Shards(SameTest):
 
     def test_random_logs(self):
-        """Outputs and rejects, joined in order, are those of the single run; so are the numbers, added up."""
+        """Flags, rejects and whom to tell, joined in order, are the single run's; so are the numbers, added up."""
         for seed in range(12):
             self.random_logs(seed)
             for shards in (1, 4) if seed % 3 else (2, 3):
@@ -205,7 +210,8 @@ class Shards(SameTest):
             lines = [b"x" * rng.choice((1, 5, 40, 300)) for _ in range(rng.randint(0, 40))]
             self.write("stream", b"\n".join(lines) + b"\n" * rng.randint(0, 1))
             shards, jobs = rng.randint(1, 4), str(rng.randint(1, 4))
-            parts = [self.result("--shard", "%d/%d" % (k, shards), "--jobs", jobs)[2] for k in range(1, shards + 1)]
+            parts = [self.result("--shard", "%d/%d" % (k, shards), "--jobs", jobs, names=["rejects"])[2]
+                     for k in range(1, shards + 1)]
             self.assertEqual(b"".join(parts), b"".join(line + b"\n" for line in lines))
 
     def test_more_shards_than_lines(self):

@@ -325,13 +325,6 @@ class SameState(SnapshotTest):
             self.assertEqual(self.taken(header + b"".join(other[:otherplace]), b"".join(other[otherplace:])),
                              snapshot, seed)
 
-    def test_jobs(self):
-        for seed in range(16):
-            batch, stream = with_odd_ids(seed, *random_logs.random_log(Random(seed), 0.1))
-            whole = self.run_logs(batch, stream, "--jobs", 1)
-            for jobs in 2, 3:
-                self.assertEqual(self.run_logs(batch, stream, "--jobs", jobs), whole, (seed, jobs))
-
     def test_the_last_shard(self):
         """It reads all of the stream, and its snapshot is that of the whole run; no other one may take any."""
         for seed in range(8):
@@ -342,11 +335,6 @@ class SameState(SnapshotTest):
                                             "--jobs", 1 + seed % 2), whole, (seed, shards))
         for shard in "1/2", "1/3", "2/3":
             self.assert_fails(2, *self.files, "--snapshot", self.path("snapshot"), "--shard", shard)
-
-    def test_the_flags_are_the_same_with_and_without(self):
-        for seed in range(12):
-            batch, stream = random_logs.random_log(Random(seed), 0.1)
-            self.assertEqual(self.run_logs(batch, stream)[0], self.run_logs(batch, stream, take=False)[0], seed)
 
 
 class Files(FolderTest):
