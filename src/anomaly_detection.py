@@ -252,18 +252,16 @@ class SocialNetwork:
         tell: with budget / 2, D = 3 takes 20-60 % longer.  Callers must not change the ball:
         it can be the user's own set of friends.
         """
-        inner, ring, hops_left = {user}, self.friends.get(user, set()), degree - 1
-        neighbors_of = self.neighbors.__getitem__
+        ball = ring = self.friends.get(user, set())
+        hops_left, neighbors_of = degree - 1, self.neighbors.__getitem__
         while hops_left and 8 * len(ring) <= budget and (
                 sum(map(len, map(neighbors_of, ring))) <= budget):
-            inner |= ring
-            ring = set().union(*map(neighbors_of, ring))
-            ring -= inner
-            hops_left = hops_left - 1 if ring else 0
-        if len(inner) > 1:      # ring is not the user's own set of friends
-            ring |= inner
-            ring.discard(user)
-        return ring, hops_left
+            inner, ball = ball, ball.union(*map(neighbors_of, ring))
+            ball.discard(user)
+            hops_left = hops_left - 1 if len(ball) > len(inner) else 0
+            if hops_left:
+                ring = ball - inner
+        return ball, hops_left
 
 
 class NetworkMembership(dict):
