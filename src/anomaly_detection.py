@@ -1,41 +1,42 @@
 #!/usr/bin/env python3
 """Flag anomalous purchases within a social network.
 
-The rule.  A purchase is anomalous when its amount is greater than
-mean + 3 * sd of the last T purchases made within the buyer's D-degree
-network: friends for D = 1, friends of friends too for D = 2, and so on, never
-the buyer.  "Last" is by timestamp, equal timestamps by their place in the
-logs; sd is the population standard deviation; fewer than 2 purchases flag
-nothing.
+The rule.  A purchase is anomalous if its amount is greater than mean + 3 * sd of
+the last T purchases in the buyer's D-degree network: friends for D = 1, friends
+of friends too for D = 2, and so on, never the buyer.  "Last" is by timestamp,
+and by place in the logs for equal timestamps.  sd is the population standard
+deviation.  With fewer than 2 purchases in the network nothing is flagged.
 
 The algorithm.  Friendships are a dict of sets, purchases a bounded deque of
 (timestamp, seq, amount) per user.  For each purchase a breadth-first search
-collects the network and a k-way merge of its deques yields the last T amounts:
-O(users and friendships within D degrees + T log users).  That is the general
-way, `SocialNetwork.network` and `PurchaseHistory.last`.  Three short-cuts
-stand beside it; each says in one line what it equals:
+lists the network (`SocialNetwork.network`), and a k-way merge of its deques
+yields the last T amounts (`PurchaseHistory.last`).  The short-cuts beside this
+general way stand in the algorithm notes before `Detector`.
 
-* `cannot_be_flagged`: some of the window's amounts often settle that the
-  purchase is normal, whatever the others are;
-* `RecentPurchases`: the recent purchases of everybody, in order, find the
-  window of a wide network without visiting its deques;
-* `SocialNetwork.ball` and `Reach`: a search from both ends tells whether a
-  recent buyer belongs to a network too large to list.
+All arithmetic is exact: amounts are int cents, or a Fraction of a cent where a
+log has more than two decimals.  No float decides a flag or prints a digit.
 
-All arithmetic is exact: amounts are int cents, or a Fraction of a cent where
-the log has more than two decimals.  No float decides a flag or prints a digit.
+One line's way from the log to the flag:
 
-The rooms, from top to bottom; each knows only those above it:
+    Log.chunks    yields the bytes of whole lines, from a file or a pipe
+    replay        applies their events to the Detector, and yields Findings
+    judge         does the same, with each purchase judged before it is recorded
+    Output.take   writes what it wants of the Findings
+    Run           opens, loads, judges, writes and summarizes
 
-* values: amounts, timestamps and ids as the logs have them;
-* social network: who is whose friend, and who is within D degrees;
-* purchase history: everybody's last purchases, and those of a network;
-* verdict: mean, sd and the rule; the Detector, which is all of it as a library;
-* logs: JSON lines in, events applied in their order;
-* outputs: all that a run says; a new one is one class, in the list OUTPUTS;
-* report: a page to look at;
-* processes: parts of a stream judged side by side, and joined in order;
-* command line: options, files, signals, exit status.
+The sections, each of which uses only those above it:
+
+* values: amounts, timestamps and ids as the logs have them
+* social network: who is whose friend, and who is within D degrees
+* purchase history: the last purchases of every user, and of a network
+* verdict: mean, sd and the rule; Detector, which is all of it as a library
+* logs: JSON lines in, Findings out; a new event type is one row in EVENTS
+* outputs: what a run writes; a new one is one class in the list OUTPUTS
+* report: the page that --report writes
+* signals: Ctrl-C, SIGTERM and SIGHUP
+* workers: parts of a stream judged side by side, and joined in order
+* run: what happens when, and what errors and signals do then
+* command line: options and files
 """
 
 import signal
@@ -55,21 +56,21 @@ import sys
 import time
 from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest, nsmallest
 from itertools import accumulate, chain, compress, groupby, islice, takewhile
 from math import isqrt, log10
-from operator import add, attrgetter, itemgetter, mul
+from operator import add, itemgetter, mul
 from sys import intern
 from types import SimpleNamespace
 
-__all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Flag",
+__all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Baseline", "Flag", "Malformed",
            "amount_in_cents", "normalized_timestamp", "dollars", "main"]
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 
-# ---------------------------------------------------------------- the values
+# ---------------------------------------------------------------------- values
 
 class Malformed(ValueError):
     """A value or a line that cannot be read.  Its text is `kind` + `rest`: malformed lines
@@ -207,7 +208,7 @@ class Memo(dict):
         return value
 
 
-# ------------------------------------------------------------ social network
+# -------------------------------------------------------------- social network
 
 class SocialNetwork:
     """Two-way friendships between users, named by their ids (str).
@@ -235,7 +236,8 @@ class SocialNetwork:
 
     def befriend(self, id1, id2):
         """Make two users friends.  Raises Malformed if they are the same."""
-        self.check_two(id1, id2)
+        if id1 == id2:
+            raise Malformed("id1 and id2", f" are both {quoted(id1)}")
         id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
         self.friends[id1].add(id2)
         self.friends[id2].add(id1)
@@ -244,19 +246,14 @@ class SocialNetwork:
 
     def unfriend(self, id1, id2):
         """End a friendship, if there is one.  Raises Malformed like befriend."""
-        self.check_two(id1, id2)
+        if id1 == id2:
+            raise Malformed("id1 and id2", f" are both {quoted(id1)}")
         for user, friend in (id1, id2), (id2, id1):
             friends = self.friends.get(user, set())
             friends.discard(friend)
             if not friends:
                 self.friends.pop(user, None)
             self.neighbors.pop(user, None)
-
-    @staticmethod
-    def check_two(id1, id2):
-        """Raise Malformed if the two ids are the same."""
-        if id1 == id2:
-            raise Malformed("id1 and id2", f" are both {quoted(id1)}")
 
     def network(self, user, degree):
         """Return the set of users at distance 1..degree from the user."""
@@ -349,7 +346,7 @@ class NetworkMembership(dict):
         return False
 
 
-# ---------------------------------------------------------- purchase history
+# ------------------------------------------------------------ purchase history
 
 class PurchaseHistory:
     """The last `tracked` purchases of every user, by timestamp, then arrival.
@@ -515,7 +512,7 @@ class Page:
                 Page(self.purchases[half], self.purchases[half:], self.buyers[half:]))
 
 
-# --------------------------------------------------------------- the verdict
+# --------------------------------------------------------------------- verdict
 
 Baseline = namedtuple("Baseline", "mean sd")
 Baseline.__doc__ = "What purchases are judged by: mean and sd in int cents, truncated."
@@ -714,7 +711,7 @@ class Detector:
         yield history.last(network, self.tracked)
 
 
-# ------------------------------------------------------------------ the logs
+# ------------------------------------------------------------------------ logs
 
 class Failure(Exception):
     """An error for the user: one line, and the exit status that it ends the run with."""
@@ -1170,18 +1167,20 @@ def judge(chunks, detector, needs, strict=False):
         timestamps.clear()
 
 
-# --------------------------------------------------------------- the outputs
+# --------------------------------------------------------------------- outputs
 
 class Console:
     """Standard error: messages, and where it is a terminal a progress line."""
 
     def __init__(self):
-        self.stream, self.quiet = sys.stderr, False
+        self.stream, self.quiet, self.warned = sys.stderr, False, ""
         self.wipe = ""          # what clears the progress line
 
     def warn(self, text):
-        """Write a line, whatever names are in it; that nobody can read it is no error."""
-        self.write(printable(f"anomaly_detection: {text}") + "\n")
+        """Write a line, but not twice in a row.  That nobody can read it is no error."""
+        if text != self.warned:
+            self.write(printable(f"anomaly_detection: {text}") + "\n")
+        self.warned = text
 
     def info(self, text):
         """Like warn, but silent if `quiet` is set."""
@@ -1336,7 +1335,7 @@ class Output:
         self.file = self.temporary = None
         self.number = descriptor(path)
         self.direct = self.number is not None or os.path.exists(path) and not os.path.isfile(path)
-        self.written = False        # whether a direct output has been written
+        self.written = False        # whether anything can be read there before the end
 
     def open(self):
         """Begin to write.  Raises Failure if that is not possible."""
@@ -1495,7 +1494,8 @@ class Snapshot(Output):
         super().open()
 
     def complete(self):
-        detector, ids, amounts = self.context.detector, Memo(as_json, sys.maxsize), Memo(amount_text)
+        detector = self.context.detector
+        ids, amounts = Memo(as_json, sys.maxsize), Memo(amount_text)
         rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
                 for purchase in purchases]
         # Two stable sorts by plain keys are quicker than one by (timestamp, seq).
@@ -1516,7 +1516,7 @@ class Snapshot(Output):
         super().complete()
 
 
-# ---------------------------------------------------------------- the report
+# ---------------------------------------------------------------------- report
 
 _STYLE = """
 :root { color-scheme: light dark; background: Canvas;
@@ -1791,6 +1791,7 @@ class Report(Output):
             live.open()
             live.write(self.page(reload))
             live.replace()
+            self.written = True
         finally:
             live.discard()
 
@@ -1977,7 +1978,7 @@ Logs: {", ".join(logs)}.
 OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
 
 
-# --------------------------------------------------------------- the signals
+# --------------------------------------------------------------------- signals
 
 class Signals:
     """SIGINT, SIGTERM and SIGHUP, while a `with` block runs: the first one raises
@@ -2013,7 +2014,7 @@ class Signals:
             signal.signal(number, handler)
 
 
-# --------------------------------------------------------------- the workers
+# --------------------------------------------------------------------- workers
 
 PART = 1 << 18      # bytes that are worth a process
 
@@ -2167,7 +2168,7 @@ def judge_in_parts(log, boundaries, judge_chunks, detector, on_read, stack, alon
     yield from own
 
 
-# ------------------------------------------------------------------- the run
+# ------------------------------------------------------------------------- run
 
 LIVE_PIECE = 1 << 10    # bytes of a live stream between two looks at the signals: ten lines
 
@@ -2397,7 +2398,7 @@ def run(args, console, signals):
             return status
 
 
-# -------------------------------------------------------------- command line
+# ---------------------------------------------------------------- command line
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FILES = {"batch": os.path.join(ROOT, "log_input", "batch_log.json"),
