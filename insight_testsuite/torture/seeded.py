@@ -90,7 +90,7 @@ FAULTS = [Fault(*fault) for fault in (
     # ---- parts of a stream
     ("            raise Failure(\"a worker process died", "            print(\"a worker process died",
      "a run fails with its worker"),
-    ("file.seek(place - 1)", "file.seek(place)", "a line belongs to the part that it starts in"),
+    ("            file.readline()\n", "", "parts begin where lines do"),
     ('kept.tell("failed", explained(error))', "pass", "an error in a worker ends the run"),
 
     # ---- the command line
