@@ -38,7 +38,7 @@ FAULTS = [Fault(*fault) for fault in (
     # ---- the social network
     ("            friends.discard(friend)\n", "", "unfriend ends a friendship"),
     ("self.circles.pop(user, None)", "pass", "the search forgets who is a friend no more"),
-    ("                ring -= seen\n", "", "a user is at one distance only"),
+    ("seen, ring = {user}, self", "seen, ring = set(), self", "a buyer is not at distance 2 of themselves"),
     ("        ball.discard(user)\n", "", "nobody is in their own network"),
     ("range(degree - 1, 0, -1)", "range(degree, 0, -1)", "the network ends at distance D"),
     ("self.social.rings(v, self.hops - 1)", "self.social.rings(v, self.hops)", "a member is near enough"),
@@ -49,13 +49,13 @@ FAULTS = [Fault(*fault) for fault in (
     ("            purchases.popleft()\n", "            purchases.pop()\n", "the oldest purchase goes"),
     ("key=itemgetter(-1))", "key=itemgetter(0))", "the users who bought last are merged"),
     ("bisect(self.line, purchase)", "0", "a page is in order"),
-    ("if purchase >= page.since:", "if purchase > page.since:", "a page begins with its first purchase"),
+    ("if purchase >= page.since:", "if purchase <= page.since:", "a purchase is on its page"),
     ("found = [purchases[-count:]", "found = [purchases[:count]", "of a user who buys much the last purchases count"),
 
     # ---- the verdict
     ("over <= 0 or over * over * size <= known", "over <= 0 or over * over * size < known",
      "exactly mean + 3 sd is not flagged"),
-    ("over <= 0 or", "over < 0 or", "the mean itself is not flagged"),
+    ("over <= 0 or over * over", "over * over", "what is far below the mean is not flagged"),
     ("known = 10 * n - size", "known = 11 * n - size", "an early acquittal is certain"),
     ("if n < 2 or", "if n < 1 or", "two purchases are needed"),
     ("return Flag(mean if total >= 0 else -mean", "return Flag(total // n", "means are truncated, not floored"),
@@ -90,7 +90,7 @@ FAULTS = [Fault(*fault) for fault in (
     # ---- parts of a stream
     ("            raise Failure(\"a worker process died", "            print(\"a worker process died",
      "a run fails with its worker"),
-    ("file.seek(place - 1)", "file.seek(place)", "a line belongs to the part that it starts in"),
+    ("            file.readline()\n", "", "parts begin where lines do"),
     ('kept.tell("failed", explained(error))', "pass", "an error in a worker ends the run"),
 
     # ---- the command line
