@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import unittest
 
 from support import DEADLINE, ROOT, FolderTest
@@ -33,36 +34,33 @@ class Doctests(unittest.TestCase):
         """A module whose doctests are lost would pass."""
         names = {test.name.split(".", 1)[1] for test in doctest.DocTestFinder().find(anomaly_detection)
                  if test.examples}
-        self.assertTrue({"amount_in_cents", "normalized_timestamp", "dollars", "baseline", "SocialNetwork", "PurchaseHistory",
-                         "Detector"} <= names, names)
+        self.assertTrue({"amount_in_cents", "normalized_timestamp", "dollars", "baseline", "SocialNetwork",
+                         "PurchaseHistory", "Detector"} <= names, names)
 
     def test_everything_public_exists_and_is_documented(self):
         for name in anomaly_detection.__all__:
             self.assertTrue(getattr(anomaly_detection, name).__doc__, name)
 
 
+# A block of code: fenced, with its language, or indented.
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n|((?:^    [^\n]*\n)+)", re.MULTILINE | re.DOTALL)
+
+
 def blocks(readme):
-    """Return (language, text, expected) of the README's blocks of code, in order.
+    """Return [language, text, expected] of the README's blocks of code, in order.
 
     Indented blocks are shell commands, language "sh".  A block of JSON or text directly below
-    commands is what they print: it becomes the `expected` of their block, which is else None.
+    another one is what that prints: it is the other's `expected`, which is else None.
     """
-    found, language, start, lines = [], None, 0, readme.splitlines(keepends=True)
-    for number, line in enumerate(lines + [""]):
-        if language == "sh indented" and not line.startswith("    "):
-            found.append(["sh", "".join(text[4:] for text in lines[start:number]), None, number])
-            language = None
-        if language is None and line.startswith(("```", "    ")):
-            fenced = line.startswith("```")
-            language, start = (line[3:].strip() if fenced else "sh indented"), number + fenced
-        elif line.startswith("```"):
-            text = "".join(lines[start:number])
-            if language in ("json", "text") and found and found[-1][3] == start - 1:
-                found[-1][2] = text
-            else:
-                found.append([language, text, None, number + 1])
-            language = None
-    return [tuple(block[:3]) for block in found]
+    found, end = [], None
+    for match in BLOCK.finditer(readme):
+        language, text = match[1] or "sh", match[2] or textwrap.dedent(match[3] or "")
+        if language in ("json", "text") and match.start() == end:
+            found[-1][2] = text
+        else:
+            found.append([language, text, None])
+        end = match.end()
+    return found
 
 
 class Readme(unittest.TestCase):
@@ -116,11 +114,11 @@ class ReadmeCommands(FolderTest):
             text = text.replace(command, bounded)
         text = "".join(line for line in text.splitlines(keepends=True)
                        if not any(part in line for part in self.EXCEPTIONS))
-        interpreter = "python3" if language == "python" else "sh"
-        done = subprocess.run([interpreter, "-c", text], cwd=self.project, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=DEADLINE, env={
-                                  **os.environ, "PYTHONDONTWRITEBYTECODE": "1",
-                                  "PATH": self.folder + os.pathsep + os.environ["PATH"]})
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1",
+                       "PATH": self.folder + os.pathsep + os.environ["PATH"]}
+        done = subprocess.run(["python3" if language == "python" else "sh", "-c", text],
+                              cwd=self.project, env=environment, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=DEADLINE)
         self.assertEqual((done.returncode, b"Traceback" in done.stderr), (0, False), done.stderr)
         return done.stdout.decode()
 
