@@ -129,13 +129,14 @@ class ReadmeCommands(FolderTest):
     def test_all(self):
         """They succeed, print what is shown below them, and leave nothing in the project."""
         before = self.project_files()
-        found = blocks(text_of("README.md"))
+        found, everything = blocks(text_of("README.md")), ""
         self.assertGreater(sum(language == "sh" for language, _, _ in found), 15)
         for language, text, expected in found:
             self.assertIn(language, ("sh", "python", "ini", "json"), text)
             if language == "json":
                 continue
             printed = self.run_block(language, text)
+            everything += printed
             if language == "python":
                 expected = "".join(line + "\n" for line in re.findall("        # (.*)", text))
             if expected is not None:
@@ -143,6 +144,7 @@ class ReadmeCommands(FolderTest):
         self.assertEqual(self.project_files(), before)
         flags = self.read("logs/flagged.json")
         self.assertEqual(flags.count(b"\n"), 32)
+        self.assertIn("D=2 T=50 N=3: 32 flagged\n", everything)
         for name in self.SAME_FLAGS:
             self.assertEqual(self.read(os.path.join("logs", name)), flags, name)
 
