@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from support import BATCH, OLD, STREAM, FolderTest, MainTest
 
-OUTPUTS = "output", "rejects", "notify", "report", "snapshot"       # in the order in which they take their places
+OUTPUTS = "output", "rejects", "notify", "verdicts", "report", "snapshot"       # in the order in which they take their places
 STDOUT = "-", "/dev/stdout"
 
 
@@ -19,7 +19,7 @@ class OutputsTest(MainTest):
     def setUp(self):
         super().setUp()
         self.write("stream", STREAM + b"x\n")
-        self.main("--quiet", *self.arguments())
+        self.said = self.main("--quiet", *self.arguments())
         self.new = {name: self.read(name) for name in OUTPUTS}
         self.put_old()
 
@@ -86,7 +86,7 @@ class Places(OutputsTest):
         for name in OUTPUTS:
             for path in STDOUT:
                 self.put_old()
-                self.assertEqual(self.do("--quiet", *self.arguments(**{name: path})), (self.new[name], ""))
+                self.assertEqual(self.do("--quiet", *self.arguments(**{name: path})), (self.new[name], self.said))
                 self.assert_others(name, self.new)
                 with open(self.path(name), "wb") as file:
                     self.do("--quiet", *self.arguments(**{name: path}), stdout=file)
@@ -192,12 +192,11 @@ class Midway(OutputsTest):
         self.write("batch", b"{}\n")
         self.assert_fails(2, *self.arguments())
 
-    def assert_reported(self, name, path, said):
-        """One output failed: it is named and as it was; the others are as they were, or whole."""
-        self.assert_one_line(said)
-        self.assertIn(path, said)
+    def assert_reported(self, name, reason, said):
+        """One output failed: it is named and as it was, the others have taken their places."""
+        self.assertEqual(said, "anomaly_detection: %s; it is given up, the others go on\n%s" % (reason, self.said))
         self.assertEqual(self.read(name), OLD)
-        self.assert_others(name, dict.fromkeys(OUTPUTS, OLD), self.new)
+        self.assert_others(name, self.new)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
     def test_a_full_device(self):
@@ -205,9 +204,45 @@ class Midway(OutputsTest):
             for jobs in "1", "2":
                 self.put_old()
                 out, said = self.do(*self.arguments(**{name: "/dev/full"}), "--quiet", "--jobs", jobs, status=1)
-                self.assert_reported(name, "/dev/full", said)
+                self.assert_reported(name, "/dev/full: No space left on device", said)
         self.write("stream", b"")
         self.do(*self.arguments("output", notify="/dev/full", rejects="/dev/full"))    # nothing to write: no error
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
+    def test_all_outputs_fail(self):
+        """The last one to fail is told as the failure of the run."""
+        out, said = self.do(*self.arguments("output", output="/dev/full"), status=1)
+        self.assertEqual(said.splitlines()[-1],
+                         "anomaly_detection: /dev/full: No space left on device; no output file is changed")
+        out, said = self.do(*self.arguments("output", "notify", output="/dev/full", notify="/dev/full"),
+                            "--quiet", status=1)
+        self.assertRegex(said, r"\A[^\n]*it is given up[^\n]*\n[^\n]*no output file is changed\n\Z")
+        self.assertEqual(self.snapshot()["output"], OLD)
+
+    def test_a_failure_at_each_stage(self):
+        """To write, to complete, to replace: whichever output it befalls, and in any number of processes.
+
+        A worker's failure is none of an output's.
+        """
+        for (stage, name), jobs in product(product(("take", "complete", "replace"), OUTPUTS), ("1", "2")):
+            kind = next(kind for kind in anomaly_detection.OUTPUTS if kind.name == name)
+
+            def fail(*arguments):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+            with self.subTest(stage=stage, name=name, jobs=jobs), patch.object(kind, stage, fail):
+                self.put_old()
+                said = self.main("--quiet", "--jobs", jobs, *self.arguments(), status=1)
+                self.assert_reported(name, "%s: Input/output error" % self.path(name), said)
+
+    def test_a_failure_to_open(self):
+        """Nothing is read, and all outputs are as they were."""
+        for name in OUTPUTS:
+            with patch("builtins.open", refusing(os.path.basename(self.path(name)), open, OUTPUTS.index(name))):
+                said = self.main(*self.arguments(), status=2)
+            self.assertIn("%s: cannot be written: No space left" % self.path(name), said)
+            self.assert_one_line(said)
+            self.assertEqual((self.now(), sorted(self.snapshot())), (dict.fromkeys(OUTPUTS, OLD), self.files))
 
     def test_a_full_disk(self):
         """As a limit on the size of files shows it: nothing half-written stays."""
@@ -217,10 +252,12 @@ class Midway(OutputsTest):
             others = dict.fromkeys(set(OUTPUTS) - {name}, os.devnull)
             limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1, 1))
             out, said = self.do(*self.arguments(**others), "--quiet", status=1, preexec_fn=limit)
-            self.assert_reported(name, self.path(name), said)
+            self.assertEqual(said, "anomaly_detection: %s: File too large; it is given up, the others go on\n%s" % (
+                self.path(name), self.said))
+            self.assertEqual(self.now(), dict.fromkeys(OUTPUTS, OLD))
 
     def test_a_reader_who_has_enough(self):
-        """A run that did not write all outputs says so; what is in place is whole."""
+        """The others take their places all the same; status 1 says that one is not whole."""
         self.write("batch", BATCH + BATCH[BATCH.index(b"\n") + 1:] * 1500)
         self.write("stream", (STREAM + b"x\n") * 2500)
         self.main("--quiet", *self.arguments())
@@ -231,11 +268,8 @@ class Midway(OutputsTest):
             process.stdout.readline()
             process.stdout.close()
             said = process.stderr.read().decode()
-            self.assert_others(name, dict.fromkeys(OUTPUTS, OLD), self.new)
-            if process.wait():
-                self.assert_one_line(said)
-            else:
-                self.assert_others(name, self.new)
+            self.assertEqual(process.wait(), 1)
+            self.assert_reported(name, "-: Broken pipe", said)
 
 
 @unittest.skipUnless(os.access("/dev/shm", os.W_OK), "no /dev/shm here")

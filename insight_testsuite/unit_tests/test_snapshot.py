@@ -573,15 +573,16 @@ class Stopped(LiveTest):
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
     def test_a_disk_that_is_full_then(self):
-        """It is told; the flags are as they were, or whole."""
+        """It is told, beside the signal; the flags are whole; the status is that of the failure."""
         process = self.start_live(self.batch, self.output, "--snapshot", "/dev/full", "--notify", "-")
         process.stdin.write(STREAM)
         self.lines_arriving(process.stdout)
         process.send_signal(signal.SIGTERM)
         out, said = self.ended(process, 1)
-        self.assert_one_line(said)
-        self.assertIn("/dev/full", said)
-        self.assertIn(self.read("output"), (OLD, FLAGGED))
+        full, stopped = said.splitlines(True)
+        self.assertIn("/dev/full: No space left on device", full)
+        self.assertIn("stopped by SIGTERM after line 1 of <stdin>", stopped)
+        self.assertEqual(self.read("output"), FLAGGED)
         self.assertEqual(sorted(self.snapshot()), ["batch", "output", "snapshot", "stream"])
 
 
