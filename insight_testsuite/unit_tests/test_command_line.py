@@ -279,12 +279,12 @@ class Dirt(FolderTest):
         self.assertEqual(self.read("rejects"), b"".join(
             line.lstrip(b"\0") + b"\n" for line in bad + bad[:4] + bad[4:] * 2))
         *reports, in_batch, in_stream, summary = said.splitlines(True)
-        self.assertEqual([re.match(r"(\w+:\d+): skipped: [^\n]+\n\Z", line).group(1) for line in reports],
+        self.assertEqual([re.match(r"anomaly_detection: (\w+:\d+): skipped: [^\n]+\n\Z", line).group(1) for line in reports],
                          ["batch:%d" % n for n in (*range(8, 17), 20)] +
                          ["stream:%d" % n for n in (2, 3, 4, 5, 8, 9, 10, 11, 12, 16, 17, 19, 20, 21, 25)])
         self.assertRegex(in_batch, r"\A[^\n]*: batch: skipped 13: 6 not JSON, 1 [^\n]*\n")
         self.assertRegex(in_stream, r"\A[^\n]*: stream: skipped 22: 10 not JSON, 2 [^\n]*\n")
-        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "1", "22", "1", "1", "output"))
+        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "1", "22", "1", "1", "output, rejects"))
 
     def test_reports_are_short_plain_lines(self):
         """Whatever a line holds: no escape sequences for the terminal, no megabytes."""
@@ -293,8 +293,8 @@ class Dirt(FolderTest):
                                                    b'", "event_type": "\\u001b[31m' + b"x" * 10 ** 5))
                    + STREAM)
         out, said = self.do(*self.files)
-        self.assertEqual(said.count(": skipped: "), 6)
-        self.assertEqual(len(said.splitlines()), 8)
+        self.assertEqual(said.count(": skipped: "), 7)
+        self.assertEqual(len(said.splitlines()), 9)
         self.assertRegex(said, r"\A([ -~]{1,500}\n)*\Z")
 
     def test_standard_input_has_a_name(self):
