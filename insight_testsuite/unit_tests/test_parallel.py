@@ -1,5 +1,6 @@
 """--jobs and --shard: the same as one process, byte for byte, and safe when a worker is not."""
 
+import errno
 import os
 import re
 import shlex
@@ -31,6 +32,12 @@ def counts_of(said):
     summary = said.splitlines()[-1]
     return [int(n) for n in re.findall(r" (\d+) events| \((\d+) skipped| (\d+) judged| (\d+) flagged", summary)
             for n in n if n]
+
+
+def processors(number):
+    """A patch that pretends that this process may use so many processors, and has no quota."""
+    return patch.multiple(os, create=True, sched_getaffinity=lambda pid: range(number),
+                          process_cpu_count=lambda: number)
 
 
 def runs(pid):
@@ -164,18 +171,17 @@ class Jobs(SameTest):
             self.assertEqual(self.result("--jobs", "3"), one)
 
     def forks(self, *options):
-        """Run in this process; return how many processes are forked."""
+        """Run in this process, as if it had three processors; return how many processes are forked."""
         forked = []
         fork = os.fork
 
         def counted():
             forked.append(None)
             return fork()
-        with patch("os.fork", counted), patch("os.sched_getaffinity", lambda pid: range(3), create=True):
+        with patch("os.fork", counted), processors(3):
             self.result(*options)
         return len(forked)
 
-    @unittest.skipUnless(hasattr(os, "sched_getaffinity"), "the processors cannot be pretended here")
     def test_how_many_processes(self):
         """One for each 256 KB of the stream, at most the processors, fewer for a large state; or as many as given."""
         line = friendship("8", "9")
@@ -187,10 +193,92 @@ class Jobs(SameTest):
             self.assertEqual(self.forks(), jobs - 1, megabytes)
             self.assertEqual(self.forks("--jobs", "2"), 1)
         self.assertEqual(self.forks("--shard", "1/2", "--jobs", "3"), 2)
+        self.assertEqual(self.forks("--jobs", "9" * 18), 11)        # four for each processor, and one is this one
 
     def test_standard_input_is_one_job(self):
         out, said = self.do(self.batch, "-", "-", "--jobs", "4", data=STREAM)
         self.assertEqual(out, FLAGGED)
+
+
+class Quota(FolderTest):
+    """A container may use less than the processors that it sees."""
+
+    def jobs(self, *jobs, **files):
+        """How many processes judge 1 GB on 8 processors, with these files where the kernel tells of quotas."""
+        folder = self.path("cgroup")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(os.path.join(folder, "cpu"))
+        for name, text in files.items():
+            self.write("cgroup/" + {"max": "cpu.max", "quota": "cpu/cpu.cfs_quota_us",
+                                    "period": "cpu/cpu.cfs_period_us"}[name], text.encode())
+        with processors(8), patch.object(anomaly_detection, "CGROUP", folder):
+            return anomaly_detection.number_of_jobs(*jobs or (None, 1 << 30, 0))
+
+    def test_quotas(self):
+        for number, files in [
+                (8, {}), (2, {"max": "200000 100000\n"}), (2, {"max": "150000 100000\n"}), (1, {"max": "5000 100000\n"}),
+                (8, {"max": "max 100000\n"}), (8, {"max": "9900000 100000\n"}), (8, {"max": ""}), (8, {"max": "x y\n"}),
+                (3, {"quota": "300000\n", "period": "100000\n"}), (8, {"quota": "-1\n", "period": "100000\n"}),
+                (8, {"quota": "300000\n"}), (1, {"quota": "10000\n", "period": "100000\n"})]:
+            self.assertEqual(self.jobs(**files), number, files)
+
+    def test_what_is_asked_for(self):
+        """It is given, up to four processes a processor; nothing to judge takes one."""
+        quota = "200000 100000"
+        for arguments, number in [((5, 1 << 30, 0), 5), ((8, 10, 10 ** 9), 8), ((9, 10, 0), 8), ((5, 0, 0), 1),
+                                  ((None, 0, 0), 1), ((None, 10, 0), 1)]:
+            self.assertEqual(self.jobs(*arguments, max=quota), number, arguments)
+
+
+class Refusals(SameTest):
+    """Where processes or temporary folders are refused, one process judges all, unless --jobs asks for more."""
+
+    def setUp(self):
+        super().setUp()
+        line = friendship("8", "9")
+        self.write("stream", (STREAM + b"x\n" + line * 3000) * 3)      # enough for three processes
+        self.one = self.result("--jobs", "1")
+        self.assertEqual(self.one[1], FLAGGED * 3)
+        self.pids = []
+
+    def assert_refused(self, refusal, text):
+        """Under a patch that makes a refusal: the same result, or one line and no change."""
+        with processors(3):
+            with refusal():
+                self.assertEqual(self.result(), self.one)
+                self.assertEqual(self.result("--shard", "1/1"), self.one)
+            with refusal():
+                before = self.snapshot()
+                said = self.main(*self.files, "--jobs", "3", status=1)
+        self.assertEqual(said, "".join(line + "\n" for line in said.splitlines()[:-1]) +
+                         "anomaly_detection: %s; no output file is changed\n" % text)
+        self.assertEqual(self.snapshot(), before)
+        self.assertFalse(any(map(runs, self.pids)))
+
+    def test_processes(self):
+        """The first one, or the second; then the first is ended."""
+        fork = os.fork
+
+        def refusal(nth):
+            numbers = count()
+
+            def refused():
+                if next(numbers) % 2 == nth:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                pid = fork()
+                if pid:
+                    self.pids.append(pid)
+                return pid
+            return patch("os.fork", refused)
+
+        for nth in 0, 1:
+            with self.subTest(nth=nth):
+                self.assert_refused(partial(refusal, nth), os.strerror(errno.EAGAIN))
+        self.assertEqual(len(self.pids), 3)
+
+    def test_temporary_folders(self):
+        text = "No usable temporary directory found"
+        self.assert_refused(lambda: patch("tempfile.TemporaryFile", side_effect=FileNotFoundError(2, text)), text)
 
 
 class Shards(SameTest):
