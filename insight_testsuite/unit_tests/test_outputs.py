@@ -6,6 +6,7 @@ import shlex
 import stat
 import subprocess
 import unittest
+from contextlib import nullcontext
 from functools import partial
 from itertools import combinations, product
 from unittest.mock import patch
@@ -176,7 +177,7 @@ class Refused(OutputsTest):
     def test_what_cannot_be_written(self):
         os.mkdir(self.path("folder"))
         for name in OUTPUTS:
-            for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x":
+            for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x", "/dev/fd/99":
                 with self.subTest(name=name, path=wrong):
                     self.assertIn(wrong, self.assert_refused(*self.arguments(**{name: wrong})))
             self.assert_refused(*self.arguments(**{name: ""}))
@@ -281,12 +282,16 @@ class WrittenInto(OutputsTest):
         nobody = self.as_nobody()
         for name in OUTPUTS:
             os.chmod(self.path(name), 0o666)
-        out, said = self.do("--quiet", *self.arguments(), **nobody)
-        self.assertEqual(sorted(said.splitlines()), sorted(
-            ["anomaly_detection: %s: cannot be replaced, so it was written into" % self.path(name) for name in OUTPUTS]
-            + self.said.splitlines()))
-        self.assertEqual((self.now(), sorted(self.snapshot())), (self.new, self.files))
-        self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o666)
+        for refused in None, FileNotFoundError(errno.ENOENT, "No usable temporary directory found"):
+            for name in OUTPUTS:
+                self.write(name, OLD * 1000)
+            with patch("tempfile.TemporaryFile", side_effect=refused) if refused else nullcontext():
+                out, said = self.do("--quiet", *self.arguments(), **nobody)
+            self.assertEqual(sorted(said.splitlines()), sorted(
+                ["anomaly_detection: %s: cannot be replaced, so it was written into" % self.path(name)
+                 for name in OUTPUTS] + self.said.splitlines()))
+            self.assertEqual((self.now(), sorted(self.snapshot())), (self.new, self.files))
+            self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o666)
 
     def test_one_that_may_not_be_written_either(self):
         for name in OUTPUTS:

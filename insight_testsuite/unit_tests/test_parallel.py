@@ -318,9 +318,9 @@ class Shards(SameTest):
         self.write("python3", b'#!/bin/sh\nexec %s "$@"\n' % shlex.quote(sys.executable).encode())
         os.chmod(self.path("python3"), 0o755)
         for command in [*commands, "python3 src/anomaly_detection.py --quiet batch_log.json stream_log.json single"]:
-            done = subprocess.run(["sh", "-c", command], cwd=self.folder, timeout=DEADLINE,
+            done = subprocess.run(["sh", "-c", command], cwd=self.folder, timeout=DEADLINE, stderr=subprocess.PIPE,
                                   env={**os.environ, "PATH": self.folder + os.pathsep + os.environ["PATH"]})
-            self.assertEqual(done.returncode, 0)
+            self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreater(min(len(self.read("part-%d.json" % k)) for k in range(1, 5)), 0)
         self.assertEqual(self.read("flagged_purchases.json"), self.read("single"))
 
