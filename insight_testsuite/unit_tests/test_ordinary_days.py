@@ -175,10 +175,11 @@ class OneFileTest(FolderTest):
     def test_a_stream_renamed_or_growing_while_the_batch_log_loads(self):
         os.mkfifo(self.path("fifo"))
         lines = many(40)
-        for jobs in "1", "3":
-            with self.subTest(jobs=jobs):
+        for *options, flagged in [("--jobs", "1", lines), ("--jobs", "2", lines), ("--jobs", "3", lines),
+                                  ("--shard", "1/2", lines[:20]), ("--shard", "2/2", lines[20:])]:
+            with self.subTest(options):
                 self.write("stream", b"".join(lines))
-                process = self.start("--jobs", jobs, self.path("fifo"), self.stream, self.output)
+                process = self.start(*options, self.path("fifo"), self.stream, self.output)
                 with open(self.path("fifo"), "wb") as pipe:
                     pipe.write(BATCH)
                     pipe.flush()
@@ -188,7 +189,7 @@ class OneFileTest(FolderTest):
                     os.rename(self.stream, self.path("stream.1"))
                     self.write("stream", purchase("2", "88888.00") * 50)
                 self.finish(process)
-                self.assertEqual(self.read("output"), answered(lines))
+                self.assertEqual(self.read("output"), answered(flagged))
 
     def test_standard_input_that_is_a_file_is_read_like_a_file(self):
         """In parts, and from where it stands."""
@@ -244,7 +245,8 @@ class ResumeTest(DaysTest):
         flags = b""
         for count in 7, 7, 19, 30:
             self.write("stream", b"".join(lines[:count]) + lines[count % 30][:20])  # the next line has begun
-            self.do("--resume", "--snapshot", self.path("state"), self.path("state"), self.stream, self.output)
+            self.do("--resume", "--snapshot", self.path("state"), self.path("state"), self.stream, self.output,
+                    "--jobs", str(count % 3 + 1))
             flags += self.read("output")
             self.assertIn(b'"stream_lines":"%d"' % count, self.read("state").split(b"\n")[0])
         self.assertEqual(flags, answered(lines))
