@@ -2,9 +2,7 @@
 
 import json
 import os
-import signal
 import unittest
-from functools import partial
 from random import Random
 
 from support import (

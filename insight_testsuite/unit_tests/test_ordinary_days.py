@@ -7,7 +7,6 @@ import array
 import bz2
 import fcntl
 import gzip
-import json
 import lzma
 import os
 import re
@@ -144,8 +143,6 @@ class LiveTest(DaysTest):
                               stdout=writer, status=1)
             self.assertIn("-: Broken pipe", said)
             self.assertTrue(self.read("told").startswith(FLAGGED[:-2]))
-            _, said = self.do(self.batch, self.stream, "-", stdout=writer, status=0)
-            self.assertEqual(said, "")
         finally:
             os.close(writer)
 
@@ -406,25 +403,12 @@ class LogKindTest(FolderTest):
                 self.assertRegex(said, "stream: no line is an event: .*page_view.*; no output file is changed")
                 self.assertEqual(self.read("output"), OLD)
                 self.assertFalse(os.path.exists(self.path("state")))
+        _, said = self.do(self.batch, "-", self.output, data=PAGE_VIEW, status=1)
+        self.assertIn("<stdin>: no line is an event: ", said)
         self.write("batch", HEADER + PAGE_VIEW)
         self.write("stream", STREAM)
         self.assertIn("batch: no line is an event: ", self.do(*self.files, status=1)[1])
         self.assertEqual(self.read("output"), OLD)
-
-    def test_a_live_run_without_an_event(self):
-        """It is no result if the stream ends, but one that was stopped has its outputs."""
-        for stop, status, output in (False, 1, OLD), (True, 143, b""):
-            self.write("output", OLD)
-            process = self.start(self.batch, "-", self.output, bufsize=0)
-            process.stdin.write(PAGE_VIEW)
-            self.lines_arriving(process.stderr)
-            if stop:
-                process.terminate()
-                stdin, process.stdin = process.stdin, None
-                self.addCleanup(stdin.close)
-            _, said = self.finish(process, status=status)
-            self.assertEqual("<stdin>: no line is an event: " in said, not stop)
-            self.assertEqual(self.read("output"), output)
 
     def test_what_is_no_batch_log(self):
         """What it is instead is said, and what makes a log of it."""

@@ -3,7 +3,6 @@
 import unittest
 from decimal import Decimal
 from fractions import Fraction
-from math import isqrt
 from random import Random
 
 import support      # first: it finds the modules below
@@ -11,7 +10,7 @@ import anomaly_detection
 import random_logs
 import reference
 from anomaly_detection import (
-    Malformed, Memo, amount_in_cents, amount_text, baseline, cannot_be_flagged, dollars, normalized_timestamp,
+    Malformed, Memo, amount_in_cents, amount_text, baseline, dollars, normalized_timestamp,
     plain_number, printable, quoted)
 
 AMOUNTS = sorted(set(random_logs.AMOUNTS), key=lambda kind: kind.__name__)

@@ -4,7 +4,7 @@ import unittest
 from fractions import Fraction
 from random import Random
 
-from support import BATCH, FLAGGED, STREAM, MainTest, friendship, purchase, with_odd_ids
+from support import FLAGGED, HEADER, STREAM, MainTest, friendship, purchase, with_odd_ids
 import random_logs
 import reference
 
@@ -125,11 +125,12 @@ class Limit(VerdictsTest):
 
     def test_exactly_at_the_limit(self):
         """The window's mean is 11, its sd 1: a purchase at mean + N sd is normal, by a hair more it is flagged."""
-        self.write("batch", BATCH[:BATCH.index(b"\n") + 1] + friendship("1", "2") + purchase("1", "10") + purchase("1", "12"))
-        for text, limit in ("3", "14.00"), ("2.5", "13.50"), ("0", "11.00"), ("0.000000000000001", "11.000000000000001"):
+        self.write("batch", HEADER + friendship("1", "2") + purchase("1", "10") + purchase("1", "12"))
+        for text, limit in [("3", "14.00"), ("2.5", "13.50"), ("0", "11.00"),
+                            ("0.000000000000001", "11.000000000000001")]:
             self.write("stream", purchase("2", limit) + purchase("2", limit.rstrip("0") + "0" * 10 + "1"))
             verdicts, flags = self.judged("--sd", text)
-            self.assertEqual([line[line.rindex(b" ") + 1:] for line in verdicts.splitlines()], [b"false}", b"true}"], text)
+            self.assertEqual([line.rpartition(b" ")[2] for line in verdicts.splitlines()], [b"false}", b"true}"], text)
 
 
 if __name__ == "__main__":
