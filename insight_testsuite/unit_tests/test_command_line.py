@@ -1,12 +1,14 @@
 """The command line as a user meets it: child processes, their files, their exit status."""
 
 import contextlib
+import errno
 import io
 import os
 import re
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,10 +22,11 @@ from support import (
 import anomaly_detection
 
 SUMMARY = (r"anomaly_detection: batch (\d+) events \((\d+) skipped\), stream (\d+) events \((\d+) skipped\), "
-           r"(\d+) judged, (\d+) flagged, \d+\.\d+ s batch \+ \d+\.\d+ s stream; (.*)\n")
+           r"(\d+) judged, (\d+) flagged, \d+\.\d+ s batch \+ \d+\.\d+ s stream; "
+           r"above mean \+ 3 sd(?:, \d[^;]* to \d[^;]*)?; (.*)\n")
 
 
-SIGNALS = (signal.SIGINT, 130), (signal.SIGTERM, 143)
+SIGNALS = (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)
 NOT_IGNORED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)     # as a background job may have it
 
 
@@ -104,7 +107,7 @@ class Standard(FolderTest):
             time.sleep(0.02)
             process.stdin.write(line[40:] + b"malformed, too\n" + friendship("2", "4") + purchase(amount="1"))
             self.assertEqual(self.lines_arriving(process.stdout), answered([line]))
-        self.assertEqual(self.finish(process), (b"", ""))
+        self.assertEqual(self.finish(process), (b"", "anomaly_detection: <stdin>: skipped 4: 4 not JSON\n"))
 
     def test_live_without_a_last_newline(self):
         out, said = self.do(self.batch, "-", "-", data=STREAM[:-1])
@@ -129,11 +132,15 @@ class Standard(FolderTest):
         os.set_blocking(end, False)
         waits = iter([lambda: None, lambda: os.write(other, STREAM), lambda: None, lambda: os.close(other)])
 
-        def said_to_be_ready(files, *others):
-            next(waits, lambda: None)()
-            return files, [], []
+        class SaidToBeReady:
+            def register(self, file, events):
+                self.file = file
 
-        with patch("select.select", said_to_be_ready):
+            def poll(self, milliseconds):
+                next(waits, lambda: None)()
+                return [(self.file, select.POLLIN)]
+
+        with patch("select.poll", SaidToBeReady):
             process = self.start(self.batch, "-", self.output, stdin=end, pass_fds=[other])
         os.close(end)
         os.close(other)
@@ -256,32 +263,40 @@ class Dirt(FolderTest):
         self.assertEqual(self.read("output"), answered(line + b"\n" for line in lines))
 
     def test_skipped_lines(self):
-        """Reported, 10 of each log, with the names as given; counted; kept by --rejects; no harm done."""
+        """Reported, 3 of each kind, with the names as given; counted; kept by --rejects; no harm done.
+
+        NULs before them are dropped.
+        """
         bad = [b"{", b"x \r", b'{"event_type":"sale"}', b"\xff", b"[]", STREAM[:-1] + b"x", friendship("1", "1")[:-1],
-               purchase(amount="1e3")[:-1], purchase(when="2017-02-29 11:33:02")[:-1], b"\xef\xbb\xbf" + STREAM[:-1],
-               b'{"a":NaN}', b"\x00", b"[" * 100000]
+               purchase(amount="1e")[:-1], purchase(when="2017-02-29 11:33:02")[:-1], b"\xef\xbb\xbfx",
+               b'{"a":NaN}', b"\0y", b"[" * 100000]
         self.write("batch", BATCH + b"\n".join(bad))
         self.write("stream", b"\n" + b"\n".join(bad[:4]) + b"\n" + STREAM + b"\r\n" + b"\n".join(bad[4:] * 2))
         out, said = self.do("batch", "stream", "output", "--rejects", "rejects", cwd=self.folder)
         self.assertEqual(self.read("output"), FLAGGED)
-        self.assertEqual(self.read("rejects"), b"".join(line + b"\n" for line in bad + bad[:4] + bad[4:] * 2))
-        *reports, summary = said.splitlines(True)
-        self.assertEqual([re.match(r"(\w+:\d+): skipped: [^\n]+\n\Z", line).group(1) for line in reports],
-                         ["batch:%d" % n for n in range(8, 18)] +
-                         ["stream:%d" % n for n in (2, 3, 4, 5, 8, 9, 10, 11, 12, 13)])
-        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "1", "22", "1", "1", "output"))
+        self.assertEqual(self.read("rejects"), b"".join(
+            line.lstrip(b"\0") + b"\n" for line in bad + bad[:4] + bad[4:] * 2))
+        *reports, in_batch, in_stream, summary = said.splitlines(True)
+        self.assertEqual([re.match(r"anomaly_detection: (\w+:\d+): skipped: [^\n]+\n\Z", line).group(1) for line in reports],
+                         ["batch:%d" % n for n in (*range(8, 17), 20)] +
+                         ["stream:%d" % n for n in (2, 3, 4, 5, 8, 9, 10, 11, 12, 16, 17, 19, 20, 21, 25)])
+        self.assertRegex(in_batch, r"\A[^\n]*: batch: skipped 13: 6 not JSON, 1 [^\n]*\n")
+        self.assertRegex(in_stream, r"\A[^\n]*: stream: skipped 22: 10 not JSON, 2 [^\n]*\n")
+        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "1", "22", "1", "1", "output, rejects"))
 
     def test_reports_are_short_plain_lines(self):
         """Whatever a line holds: no escape sequences for the terminal, no megabytes."""
         self.write("stream", b"".join(line[:-1].replace(b"1601.83", junk) + b"\n" for line in [STREAM, STREAM + b"x"]
                                       for junk in (b"9" * 10 ** 6, b"\x1b[31m", b"\xc2\x9b" * 10 ** 4,
-                                                   b'", "event_type": "\\u001b[31m' + b"x" * 10 ** 5)))
+                                                   b'", "event_type": "\\u001b[31m' + b"x" * 10 ** 5))
+                   + STREAM)
         out, said = self.do(*self.files)
+        self.assertEqual(said.count(": skipped: "), 7)
         self.assertEqual(len(said.splitlines()), 9)
         self.assertRegex(said, r"\A([ -~]{1,500}\n)*\Z")
 
     def test_standard_input_has_a_name(self):
-        out, said = self.do(self.batch, "-", self.output, data=b"x\n")
+        out, said = self.do(self.batch, "-", self.output, data=b"x\n" + STREAM)
         self.assertIn("<stdin>:1: skipped: ", said)
 
     def test_nothing_rejected(self):
@@ -313,8 +328,12 @@ class Messages(FolderTest):
 
     def test_quiet(self):
         self.write("stream", b"x\n" + STREAM)
-        self.assertEqual(self.do(*self.files, "--quiet"), (b"", ""))
+        for option in "--quiet", "-q":
+            self.assertEqual(self.do(*self.files, option),
+                             (b"", "anomaly_detection: %s: skipped 1: 1 not JSON\n" % self.stream))
         self.assertEqual(self.read("output"), FLAGGED)
+        self.write("stream", STREAM)
+        self.assertEqual(self.do(*self.files, "--quiet"), (b"", ""))
         self.assert_fails(2, "--quiet", self.path("missing"), self.stream, self.output)
 
     def test_version(self):
@@ -326,7 +345,7 @@ class Messages(FolderTest):
         out, said = self.do("--help")
         for word in ("--batch-log", "--stream-log", "--output", "-D", "--degree", "-T", "--tracked", "--rejects",
                      "--strict", "--jobs", "--shard", "--quiet", "--version", "BATCH STREAM OUTPUT",
-                     "tail -f purchases.log | ", "batch_log.json - -", "live", "exit status"):
+                     "purchases.log | ", "batch_log.json - -", "live", "exit status"):
             self.assertIn(word, out.decode())
 
     def test_progress_on_a_terminal_only(self):
@@ -344,12 +363,12 @@ class Messages(FolderTest):
         elsewhere = self.start(self.batch, "-", self.path("other"), bufsize=0)
         os.close(end)
         said = b""
-        while b"events" not in said and time.monotonic() < started + DEADLINE:
+        while b"ago" not in said and time.monotonic() < started + DEADLINE:
             for process in shown, elsewhere:
                 process.stdin.write(STREAM)
             if select.select([terminal], [], [], 0.2)[0]:
                 said += os.read(terminal, 1000)
-        self.assertRegex(said, rb"\A\r[^\n]*\d events, [^\n]*\d/s[^\n]*\Z")
+        self.assertRegex(said, rb"\A\r<stdin>: \d+ lines, \d+ flagged, last line \d+ s ago\x1b\[K[^\n]*\Z")
         self.assertGreater(time.monotonic(), started + 1, "progress was shown at once")
         shown.stdin.close()
         with contextlib.suppress(OSError):      # Linux' way to say that the other end is closed
@@ -363,7 +382,7 @@ class Messages(FolderTest):
         out, said = self.finish(elsewhere)
         self.assertRegex(said, r"\A%s\Z" % SUMMARY)
 
-    def test_progress_shows_share_events_speed_and_time_left(self):
+    def test_progress_shows_share_and_time_left(self):
         self.write("batch", BATCH + friendship("8", "9") * 10000)
 
         class Terminal(io.StringIO):
@@ -373,7 +392,7 @@ class Messages(FolderTest):
         with contextlib.redirect_stderr(Terminal()) as terminal, \
                 patch("time.monotonic", side_effect=count(0, 0.2)):
             self.assertEqual(anomaly_detection.main(["--jobs", "1", *self.files]), 0)
-        progress = re.findall(r"\r(\d+)%, [\d,]+ events, [\d,]+/s, \d+ s left\x1b\[K", terminal.getvalue())
+        progress = re.findall(r"\rbatch: (\d+)%, \d+ s left\x1b\[K", terminal.getvalue())
         self.assertGreater(len(progress), 2)
         self.assertEqual(progress, sorted(progress, key=int))
         self.assertRegex(screen(terminal.getvalue()), r"\A%s\Z" % SUMMARY)
@@ -405,10 +424,10 @@ class Errors(FolderTest):
 
     def test_usage(self):
         for arguments in [
-                ["--no-such-option"], ["--strict=1"], [*self.files, "more"], ["--rejects"], ["--batch-log"],
+                ["--no-such-option"], ["--strict=1"], ["--rejects"], ["--batch-log"],
                 ["-D", "0"], ["-D", "-3"], ["-D", "x"], ["-D", "1.5"], ["-D", ""], ["-D", "1" * 19], ["-D", "\u0663"],
                 ["-T", "1"], ["-T", "1_0"], ["-T", " 5"], ["--jobs", "0"], ["--jobs", "-1"], ["--jobs", "two"],
-                ["--shard", "0/2"], ["--shard", "3/2"], ["--shard", "2"], ["--shard", "1/"], ["--shard", "/2"],
+                ["--shard", "0/2"], ["--shard", "3/2"], ["--shard", "1/"], ["--shard", "/2"],
                 ["--shard", "1/2/3"], ["--shard", "x/y"], ["--qui"]]:
             with self.subTest(arguments=arguments):
                 self.assert_fails(2, *self.files, *arguments)
@@ -434,29 +453,58 @@ class Errors(FolderTest):
         self.assert_fails(2, self.batch, fifo, self.output, "--shard", "1/2")
 
     @unittest.skipUnless(os.path.exists("/proc/self/mem"), "no /proc/self/mem here")
-    def test_reading_fails_midway(self):
+    def test_reading_fails_at_once(self):
         unreadable = "/proc/self/mem"           # can be opened, and not be read from its start
-        self.assertIn(unreadable, self.assert_fails(1, self.batch, unreadable, self.output))
-        self.assertIn(unreadable, self.assert_fails(1, unreadable, self.stream, self.output))
+        self.assertIn(unreadable, self.assert_fails(2, self.batch, unreadable, self.output))
+        self.assertIn(unreadable, self.assert_fails(2, unreadable, self.stream, self.output))
 
-    def test_a_folder_gone(self):
-        process = self.start_live(self.path("folder/output"))
-        shutil.rmtree(self.path("folder"))
-        out, said = self.finish(process, status=1)
-        self.assert_one_line(said)
-        self.assertFalse(os.path.exists(self.path("folder")))
+    def test_reading_fails_midway(self):
+        pread = os.pread
+
+        def failing(fd, length, position):
+            if position >= 1 << 16:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return pread(fd, length, position)
+
+        for name, log in ("batch", BATCH + EVENTS * 200), ("stream", STREAM * 2000):
+            self.write(name, log)
+            for jobs in "1", "3":
+                with self.subTest(log=name, jobs=jobs), patch("os.pread", failing):
+                    self.assertIn("%s: Input/output error" % self.path(name),
+                                  self.assert_fails(1, *self.files, "--jobs", jobs))
+            self.write(name, {"batch": BATCH, "stream": STREAM}[name])
+
+    def test_reading_a_live_stream_fails(self):
+        """What was judged before is written: a socket's other end is gone, with something unread."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.send(b"never read")
+            process = self.start(self.batch, "-", self.output, "--notify", "-", stdin=theirs)
+            ours.send(STREAM)
+            self.lines_arriving(process.stdout)
+            ours.close()
+            out, said = self.finish(process, status=1)
+        self.assertRegex(said.splitlines()[-1], "<stdin>: Connection reset by peer; .* line 1 .* is written")
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_strict_live(self):
+        """What was judged before the malformed line is written, and nothing after it."""
+        out, said = self.do(self.batch, "-", self.output, "--strict", "--rejects", self.path("rejects"),
+                            data=STREAM + b"x\n" + STREAM + b"y\n", status=1)
+        self.assertRegex(said.splitlines()[-1], r"<stdin>:2: .*\(--strict\); .* is written")
+        self.assertEqual((self.read("output"), self.read("rejects")), (FLAGGED, b"x\n"))
 
     def test_a_place_taken_meanwhile(self):
-        """By a folder: it is said, and the other output is whole or not there."""
+        """By a folder: it is said, and the other output is whole."""
         for taken in "output", "rejects":
             process = self.start_live(self.path("output"))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(taken))
             os.mkdir(self.path(taken))
             out, said = self.finish(process, status=1)
-            self.assertIn(self.path(taken), said.splitlines()[-1])
+            self.assertIn(self.path(taken) + ": ", said.splitlines()[0])
             os.rmdir(self.path(taken))
-            self.assertIn(self.snapshot().get("output", FLAGGED), (OLD, FLAGGED))
+            self.assertEqual(self.snapshot().get("output", FLAGGED), FLAGGED)
             self.assertEqual(self.snapshot().get("rejects", b"x\n"), b"x\n")
             self.assertLessEqual(set(self.snapshot()), {"batch", "stream", "output", "rejects"})
 
@@ -480,10 +528,11 @@ class Errors(FolderTest):
 
     def test_no_memory(self):
         """Whatever Python makes of it: an import can fail of it in three ways."""
-        for error in MemoryError(), ImportError("x"), SystemError("error return without exception set"):
+        for error, text in [(MemoryError(), "out of memory"), (SystemError("error return"), "out of memory"),
+                            (ImportError("x"), "a part of Python cannot be loaded, perhaps for lack of memory: x")]:
             with patch.object(anomaly_detection, "Detector", side_effect=error):
                 self.assertEqual(self.assert_fails(1, *self.files),
-                                 "anomaly_detection: out of memory; no output file is changed\n")
+                                 "anomaly_detection: %s; no output file is changed\n" % text)
 
     def test_signals_before_the_run(self):
         """While argparse works, which would fail of it, a signal does what it does without the program."""
@@ -519,8 +568,8 @@ class Errors(FolderTest):
                         self.assertTrue(process.stdout.readline())
                     process.send_signal(number)
                     out, said = self.finish(process, status=status)
-                self.assert_one_line(said)
-                self.assertIn(signal.Signals(number).name, said)
+                self.assertEqual(said, "anomaly_detection: stopped by %s; no output file is changed%s\n" % (
+                    number.name, ", but - has a part" * (batch == self.batch)))
                 self.assertEqual(self.snapshot(), before)
 
 

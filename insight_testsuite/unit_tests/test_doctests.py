@@ -15,10 +15,11 @@ import anomaly_detection
 import generate
 import plain
 import test_command_line
+import test_structure
 
 
 def load_tests(loader, tests, pattern):
-    for module in anomaly_detection, generate, plain, test_command_line:
+    for module in anomaly_detection, generate, plain, test_command_line, test_structure:
         tests.addTests(doctest.DocTestSuite(module))
     return tests
 

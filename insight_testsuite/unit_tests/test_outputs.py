@@ -1,17 +1,24 @@
 """What holds for every file that a run writes: it is whole or as it was, and in the right place."""
 
+import errno
 import os
+import shlex
 import stat
+import subprocess
 import unittest
+from contextlib import nullcontext
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from random import Random
 from unittest.mock import patch
 
-from support import BATCH, OLD, STREAM, FolderTest, MainTest
+from support import BATCH, OLD, PROGRAM, STREAM, FolderTest, MainTest
+from torture.common import PYTHON
 from random_logs import random_log
+import anomaly_detection
 
-OUTPUTS = "output", "rejects", "notify", "report", "snapshot"       # in the order in which they take their places
+# In the order in which they take their places.
+OUTPUTS = "output", "rejects", "notify", "verdicts", "report", "snapshot"
 STDOUT = "-", "/dev/stdout"
 
 
@@ -21,7 +28,7 @@ class OutputsTest(MainTest):
     def setUp(self):
         super().setUp()
         self.write("stream", STREAM + b"x\n")
-        self.main("--quiet", *self.arguments())
+        self.said = self.main("--quiet", *self.arguments())
         self.new = {name: self.read(name) for name in OUTPUTS}
         self.put_old()
 
@@ -71,7 +78,7 @@ class Places(OutputsTest):
 
     def test_a_link_and_permissions(self):
         """A link's target is what gets replaced, and keeps its permissions; new files have those of any new file."""
-        for target, mode in ("target", 0o604), ("new", 0o640):
+        for target, mode in ("target", 0o644), ("new", 0o640):
             for name in OUTPUTS:
                 os.symlink(target + "-" + name, self.path("link-%s-%s" % (target, name)))
                 if target == "target":
@@ -88,7 +95,7 @@ class Places(OutputsTest):
         for name in OUTPUTS:
             for path in STDOUT:
                 self.put_old()
-                self.assertEqual(self.do("--quiet", *self.arguments(**{name: path})), (self.new[name], ""))
+                self.assertEqual(self.do("--quiet", *self.arguments(**{name: path})), (self.new[name], self.said))
                 self.assert_others(name, self.new)
                 with open(self.path(name), "wb") as file:
                     self.do("--quiet", *self.arguments(**{name: path}), stdout=file)
@@ -186,7 +193,7 @@ class Refused(OutputsTest):
     def test_what_cannot_be_written(self):
         os.mkdir(self.path("folder"))
         for name in OUTPUTS:
-            for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x":
+            for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x", "/dev/fd/99":
                 with self.subTest(name=name, path=wrong):
                     self.assertIn(wrong, self.assert_refused(*self.arguments(**{name: wrong})))
             self.assert_refused(*self.arguments(**{name: ""}))
@@ -208,12 +215,11 @@ class Midway(OutputsTest):
         self.write("batch", b"{}\n")
         self.assert_fails(2, *self.arguments())
 
-    def assert_reported(self, name, path, said):
-        """One output failed: it is named and as it was; the others are as they were, or whole."""
-        self.assert_one_line(said)
-        self.assertIn(path, said)
+    def assert_reported(self, name, reason, said):
+        """One output failed: it is named and as it was, the others have taken their places."""
+        self.assertEqual(said, "anomaly_detection: %s; it is given up, the others go on\n%s" % (reason, self.said))
         self.assertEqual(self.read(name), OLD)
-        self.assert_others(name, dict.fromkeys(OUTPUTS, OLD), self.new)
+        self.assert_others(name, self.new)
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
     def test_a_full_device(self):
@@ -221,9 +227,35 @@ class Midway(OutputsTest):
             for jobs in "1", "2":
                 self.put_old()
                 out, said = self.do(*self.arguments(**{name: "/dev/full"}), "--quiet", "--jobs", jobs, status=1)
-                self.assert_reported(name, "/dev/full", said)
+                self.assert_reported(name, "/dev/full: No space left on device", said)
         self.write("stream", b"")
         self.do(*self.arguments("output", notify="/dev/full", rejects="/dev/full"))    # nothing to write: no error
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
+    def test_all_outputs_fail(self):
+        """The last one to fail is told as the failure of the run."""
+        out, said = self.do(*self.arguments("output", output="/dev/full"), status=1)
+        self.assertIn(": /dev/full: No space left on device; no output file is changed", said.splitlines()[-1])
+        out, said = self.do(*self.arguments("output", "notify", output="/dev/full", notify="/dev/full"),
+                            "--quiet", status=1)
+        self.assertRegex(said, r"\A[^\n]*it is given up[^\n]*\n[^\n]*no output file is changed[^\n]*\n\Z")
+        self.assertEqual(self.snapshot()["output"], OLD)
+
+    def test_a_failure_at_each_stage(self):
+        """To write, to complete, to replace: whichever output it befalls, and in any number of processes.
+
+        A worker's failure is none of an output's.
+        """
+        for (stage, name), jobs in product(product(("take", "complete", "replace"), OUTPUTS), ("1", "2")):
+            kind = next(kind for kind in anomaly_detection.OUTPUTS if kind.name == name)
+
+            def fail(*arguments):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+            with self.subTest(stage=stage, name=name, jobs=jobs), patch.object(kind, stage, fail):
+                self.put_old()
+                said = self.main("--quiet", "--jobs", jobs, *self.arguments(), status=1)
+                self.assert_reported(name, "%s: Input/output error" % self.path(name), said)
 
     def test_a_full_disk(self):
         """As a limit on the size of files shows it: nothing half-written stays."""
@@ -233,13 +265,15 @@ class Midway(OutputsTest):
             others = dict.fromkeys(set(OUTPUTS) - {name}, os.devnull)
             limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1, 1))
             out, said = self.do(*self.arguments(**others), "--quiet", status=1, preexec_fn=limit)
-            self.assert_reported(name, self.path(name), said)
+            self.assertEqual(said, "anomaly_detection: %s: File too large; it is given up, the others go on\n%s" % (
+                self.path(name), self.said))
+            self.assertEqual(self.now(), dict.fromkeys(OUTPUTS, OLD))
 
     def test_a_reader_who_has_enough(self):
-        """A run that did not write all outputs says so; what is in place is whole."""
+        """The others take their places all the same; status 1 says that one is not whole."""
         self.write("batch", BATCH + BATCH[BATCH.index(b"\n") + 1:] * 1500)
         self.write("stream", (STREAM + b"x\n") * 2500)
-        self.main("--quiet", *self.arguments())
+        self.said = self.main("--quiet", *self.arguments())
         self.new = self.now()
         for name in set(OUTPUTS) - {"report"}:      # which is written in one piece
             self.put_old()
@@ -247,11 +281,61 @@ class Midway(OutputsTest):
             process.stdout.readline()
             process.stdout.close()
             said = process.stderr.read().decode()
-            self.assert_others(name, dict.fromkeys(OUTPUTS, OLD), self.new)
-            if process.wait():
-                self.assert_one_line(said)
-            else:
-                self.assert_others(name, self.new)
+            self.assertEqual(process.wait(), 1)
+            self.assert_reported(name, "-: Broken pipe", said)
+
+
+@unittest.skipIf(os.geteuid(), "only root can become somebody else, and mount")
+class WrittenInto(OutputsTest):
+    """What cannot be replaced is written into, and a line says so."""
+
+    def as_nobody(self):
+        """What a child does to have no rights of root, and a folder where it can make no file."""
+        os.chmod(self.folder, 0o755)
+        return {"preexec_fn": partial(os.setuid, 65534)}
+
+    def test_a_folder_without_rights(self):
+        nobody = self.as_nobody()
+        for name in OUTPUTS:
+            os.chmod(self.path(name), 0o666)
+        for refused in None, FileNotFoundError(errno.ENOENT, "No usable temporary directory found"):
+            for name in OUTPUTS:
+                self.write(name, OLD * 1000)
+            with patch("tempfile.TemporaryFile", side_effect=refused) if refused else nullcontext():
+                out, said = self.do("--quiet", *self.arguments(), **nobody)
+            self.assertEqual(sorted(said.splitlines()), sorted(
+                ["anomaly_detection: %s: cannot be replaced, so it was written into" % self.path(name)
+                 for name in OUTPUTS] + self.said.splitlines()))
+            self.assertEqual((self.now(), sorted(self.snapshot())), (self.new, self.files))
+            self.assertEqual(stat.S_IMODE(os.stat(self.output).st_mode), 0o666)
+
+    def test_one_that_may_not_be_written_either(self):
+        for name in OUTPUTS:
+            os.chmod(self.path(name), 0o666)
+        os.chmod(self.path("report"), 0o644)
+        os.mkdir(self.path("locked"))
+        nobody = self.as_nobody()
+        for wrong in self.path("report"), self.path("locked/new"):
+            said = self.assert_fails(2, *self.arguments(report=wrong), **nobody)
+            self.assertIn("%s: cannot be written: Permission denied" % wrong, said)
+
+    def test_a_run_that_fails_leaves_it_as_it_was(self):
+        for name in OUTPUTS:
+            os.chmod(self.path(name), 0o666)
+        self.assert_fails(1, *self.arguments(), "--strict", **self.as_nobody())
+
+    def test_a_mounted_file(self):
+        """As a single file in a container is."""
+        self.files = sorted([*self.files, os.path.basename(self.write("source", OLD * 100))])
+        run = " ".join(map(shlex.quote, [*PYTHON, PROGRAM, *self.arguments(), "--quiet"]))
+        done = subprocess.run(["unshare", "-m", "sh", "-c", "mount --bind source output && %s" % run],
+                              cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if b"unshare" in done.stderr or b"mount:" in done.stderr:
+            self.skipTest("no mount here")
+        self.assertEqual(done.stderr.decode(), "anomaly_detection: %s: cannot be replaced, so it was written into\n%s" % (
+            self.output, self.said))
+        self.assertEqual((done.returncode, self.read("source")), (0, self.new["output"]))
+        self.assert_others("output", self.new)
 
 
 @unittest.skipUnless(os.access("/dev/shm", os.W_OK), "no /dev/shm here")

@@ -1,5 +1,6 @@
 """--jobs and --shard: the same as one process, byte for byte, and safe when a worker is not."""
 
+import errno
 import os
 import re
 import shlex
@@ -31,6 +32,12 @@ def counts_of(said):
     summary = said.splitlines()[-1]
     return [int(n) for n in re.findall(r" (\d+) events| \((\d+) skipped| (\d+) judged| (\d+) flagged", summary)
             for n in n if n]
+
+
+def processors(number):
+    """A patch that pretends that this process may use so many processors, and has no quota."""
+    return patch.multiple(os, create=True, sched_getaffinity=lambda pid: range(number),
+                          process_cpu_count=lambda: number)
 
 
 def runs(pid):
@@ -93,14 +100,17 @@ class Jobs(SameTest):
         self.assertGreater(min(flags, skips), 90, (flags, skips))
 
     def test_more_jobs_than_lines(self):
-        for batch, stream in (BATCH, STREAM), (HEADER, b"x"), (HEADER, b""), (BATCH[:-1], b"\n"):
+        for batch, stream in (BATCH, STREAM), (HEADER, b"x\n" + STREAM), (HEADER, b""), (BATCH[:-1], b"\n"):
             self.write("batch", batch)
             self.write("stream", stream)
             self.assertEqual(self.result("--jobs", "12"), self.result("--jobs", "1"))
+        self.write("stream", b"x\n")
+        for jobs in "1", "12":
+            self.assertIn("no line is an event", self.main(*self.files, "--jobs", jobs, status=1))
 
     def test_lines_without_a_header(self):
         """-D and -T given: what begins the batch log may be an event, too."""
-        for batch in EVENTS, b"\xef\xbb\xbf" + EVENTS, b"\n\nx\n" + EVENTS, b"", b"\n", b"\xef\xbb\xbf", b"x":
+        for batch in EVENTS, b"\xef\xbb\xbf" + EVENTS, b"\n\nx\n" + EVENTS, b"", b"\n", b"\xef\xbb\xbf":
             self.write("batch", batch)
             self.assertEqual(self.result("--jobs", "3", "-D", "3", "-T", "50"),
                              self.result("--jobs", "1", "-D", "3", "-T", "50"))
@@ -143,7 +153,8 @@ class Jobs(SameTest):
                  self.read("output"), self.read("rejects")) for jobs in (1, 2, 5)]
             self.assertGreater(one[1].count(b"\n"), 3)
             self.assertGreater(one[2].count(b"\n"), 20)
-            self.assertEqual(one[0].count("skipped: "), 10 + min(10, len(self.read("stream").splitlines()) // 100))
+            self.assertEqual(one[0].count(": skipped: "), 6)
+            self.assertEqual(len(re.findall(r": skipped \d+: \d+ not JSON\n", one[0])), 2)
             for other in others:
                 self.assertEqual(other, one)
 
@@ -165,18 +176,17 @@ class Jobs(SameTest):
             self.assertEqual(self.result("--jobs", "3"), one)
 
     def forks(self, *options):
-        """Run in this process; return how many processes are forked."""
+        """Run in this process, as if it had three processors; return how many processes are forked."""
         forked = []
         fork = os.fork
 
         def counted():
             forked.append(None)
             return fork()
-        with patch("os.fork", counted), patch("os.sched_getaffinity", lambda pid: range(3), create=True):
+        with patch("os.fork", counted), processors(3):
             self.result(*options)
         return len(forked)
 
-    @unittest.skipUnless(hasattr(os, "sched_getaffinity"), "the processors cannot be pretended here")
     def test_how_many_processes(self):
         """One for each 256 KB of the stream, at most the processors, fewer for a large state; or as many as given."""
         line = friendship("8", "9")
@@ -187,11 +197,93 @@ class Jobs(SameTest):
             self.write("batch", BATCH + (b" " * (1 << 20) + b"\n") * megabytes)
             self.assertEqual(self.forks(), jobs - 1, megabytes)
             self.assertEqual(self.forks("--jobs", "2"), 1)
-        self.assertEqual(self.forks("--jobs", "3"), 2)
+        self.assertEqual(self.forks("--shard", "1/2", "--jobs", "3"), 2)
+        self.assertEqual(self.forks("--jobs", "9" * 18), 11)        # four for each processor, and one is this one
 
     def test_standard_input_is_one_job(self):
         out, said = self.do(self.batch, "-", "-", "--jobs", "4", data=STREAM)
         self.assertEqual(out, FLAGGED)
+
+
+class Quota(FolderTest):
+    """A container may use less than the processors that it sees."""
+
+    def jobs(self, *jobs, **files):
+        """How many processes judge 1 GB on 8 processors, with these files where the kernel tells of quotas."""
+        folder = self.path("cgroup")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(os.path.join(folder, "cpu"))
+        for name, text in files.items():
+            self.write("cgroup/" + {"max": "cpu.max", "quota": "cpu/cpu.cfs_quota_us",
+                                    "period": "cpu/cpu.cfs_period_us"}[name], text.encode())
+        with processors(8), patch.object(anomaly_detection, "CGROUP", folder):
+            return anomaly_detection.number_of_jobs(*jobs or (None, 1 << 30, 0))
+
+    def test_quotas(self):
+        for number, files in [
+                (8, {}), (2, {"max": "200000 100000\n"}), (2, {"max": "150000 100000\n"}), (1, {"max": "5000 100000\n"}),
+                (8, {"max": "max 100000\n"}), (8, {"max": "9900000 100000\n"}), (8, {"max": ""}), (8, {"max": "x y\n"}),
+                (3, {"quota": "300000\n", "period": "100000\n"}), (8, {"quota": "-1\n", "period": "100000\n"}),
+                (8, {"quota": "300000\n"}), (1, {"quota": "10000\n", "period": "100000\n"})]:
+            self.assertEqual(self.jobs(**files), number, files)
+
+    def test_what_is_asked_for(self):
+        """It is given, up to four processes a processor; nothing to judge takes one."""
+        quota = "200000 100000"
+        for arguments, number in [((5, 1 << 30, 0), 5), ((8, 10, 10 ** 9), 8), ((9, 10, 0), 8), ((5, 0, 0), 1),
+                                  ((None, 0, 0), 1), ((None, 10, 0), 1)]:
+            self.assertEqual(self.jobs(*arguments, max=quota), number, arguments)
+
+
+class Refusals(SameTest):
+    """Where processes or temporary folders are refused, one process judges all, unless --jobs asks for more."""
+
+    def setUp(self):
+        super().setUp()
+        line = friendship("8", "9")
+        self.write("stream", (STREAM + b"x\n" + line * 3000) * 3)      # enough for three processes
+        self.one = self.result("--jobs", "1")
+        self.assertEqual(self.one[1], FLAGGED * 3)
+        self.pids = []
+
+    def assert_refused(self, refusal, text):
+        """Under a patch that makes a refusal: the same result, or one line and no change."""
+        with processors(3):
+            with refusal():
+                self.assertEqual(self.result(), self.one)
+                self.assertEqual(self.result("--shard", "1/1"), self.one)
+            with refusal():
+                before = self.snapshot()
+                said = self.main(*self.files, "--jobs", "3", status=1)
+        self.assertEqual(said, "".join(line + "\n" for line in said.splitlines()[:-1]) +
+                         "anomaly_detection: %s; no output file is changed\n" % text)
+        self.assertEqual(self.snapshot(), before)
+        self.assertFalse(any(map(runs, self.pids)))
+
+    def test_processes(self):
+        """The first one, or the second; then the first is ended."""
+        fork = os.fork
+
+        def refusal(nth):
+            numbers = count()
+
+            def refused():
+                if next(numbers) % 2 == nth:
+                    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+                pid = fork()
+                if pid:
+                    self.pids.append(pid)
+                return pid
+            return patch("os.fork", refused)
+
+        for nth in 0, 1:
+            with self.subTest(nth=nth):
+                self.assert_refused(partial(refusal, nth), os.strerror(errno.EAGAIN))
+        self.assertEqual(len(self.pids), 3)
+
+    def test_temporary_folders(self):
+        text = "No usable temporary directory found"
+        self.assert_refused(lambda: patch("tempfile.TemporaryFile", side_effect=FileNotFoundError(2, text)), text)
 
 
 class Shards(SameTest):
@@ -204,11 +296,11 @@ class Shards(SameTest):
                 self.assert_shards_join(shards, "--jobs", str(1 + seed % 2))
 
     def test_every_line_once(self):
-        """Lines of every length, all malformed: wherever parts are cut, the rejects joined are the log."""
+        """Lines of every length, malformed but for the last: wherever parts are cut, the rejects joined are these."""
         rng = Random(5)
         for _ in range(20):
             lines = [b"x" * rng.choice((1, 5, 40, 300)) for _ in range(rng.randint(0, 40))]
-            self.write("stream", b"\n".join(lines) + b"\n" * rng.randint(0, 1))
+            self.write("stream", b"\n".join([*lines, friendship("8", "9")[:-1]]) + b"\n" * rng.randint(0, 1))
             shards, jobs = rng.randint(1, 4), str(rng.randint(1, 4))
             parts = [self.result("--shard", "%d/%d" % (k, shards), "--jobs", jobs, names=["rejects"])[2]
                      for k in range(1, shards + 1)]
@@ -232,9 +324,9 @@ class Shards(SameTest):
         self.write("python3", b'#!/bin/sh\nexec %s "$@"\n' % shlex.quote(sys.executable).encode())
         os.chmod(self.path("python3"), 0o755)
         for command in [*commands, "python3 src/anomaly_detection.py --quiet batch_log.json stream_log.json single"]:
-            done = subprocess.run(["sh", "-c", command], cwd=self.folder, timeout=DEADLINE,
+            done = subprocess.run(["sh", "-c", command], cwd=self.folder, timeout=DEADLINE, stderr=subprocess.PIPE,
                                   env={**os.environ, "PATH": self.folder + os.pathsep + os.environ["PATH"]})
-            self.assertEqual(done.returncode, 0)
+            self.assertEqual(done.returncode, 0, done.stderr)
         self.assertGreater(min(len(self.read("part-%d.json" % k)) for k in range(1, 5)), 0)
         self.assertEqual(self.read("flagged_purchases.json"), self.read("single"))
 
@@ -336,13 +428,13 @@ class Failures(MainTest):
                     self.assertGreaterEqual(len(self.assert_stopped(number, stop)), nth)
 
     def test_stopped_while_workers_end(self):
-        """After another failure, and before all of them have been ended: it is too late to stop."""
+        """After the first worker's failure, and before all others have been ended: it is too late to stop."""
         me, record, kill = os.getpid(), anomaly_detection.PurchaseHistory.record, BaseProcess.kill
         for number in signal.SIGINT, signal.SIGTERM:
             signals, pids = [number], []
 
             def failing(*arguments):
-                if os.getpid() == me and len(pids) == 3:
+                if os.getpid() != me and not pids:
                     raise MemoryError
                 record(*arguments)
 
@@ -353,7 +445,8 @@ class Failures(MainTest):
 
             def forked(so_far):
                 pids[:] = so_far
-                os.kill(pids[-1], signal.SIGSTOP)
+                if len(pids) > 1:
+                    os.kill(pids[-1], signal.SIGSTOP)
 
             with self.subTest(signal=number), patch.object(BaseProcess, "kill", killing), \
                     patch.object(anomaly_detection.PurchaseHistory, "record", failing):

@@ -94,7 +94,7 @@ class Counting:
         return counted
 
 
-class ShortCuts(support.FolderTest):
+class ShortCuts(support.MainTest):
 
     def count(self, seeds, thresholds):
         """Compare program and reference on the logs of seeds; return how often each way was taken.
@@ -113,7 +113,6 @@ class ShortCuts(support.FolderTest):
             (anomaly_detection, "cannot_be_flagged",
              counting.verdict(anomaly_detection.cannot_be_flagged))]
         with ExitStack() as stack:
-            stack.enter_context(patch("os.fsync"))      # a disk may take long, and is not what is tested
             for owner, attributes in thresholds.items():
                 stack.enter_context(patch.multiple(owner, **attributes))
             for replaced in wrapped:
@@ -122,8 +121,7 @@ class ShortCuts(support.FolderTest):
                 batch, stream, expected = log(seed)
                 self.write("batch", batch)
                 self.write("stream", stream)
-                status = anomaly_detection.main(["--quiet", "--jobs", "1", *self.files])
-                self.assertEqual(status, 0)
+                self.main("--jobs", "1", *self.files)
                 self.assertEqual(self.read("output").split(b"\n"), expected.flagged.split(b"\n"),
                                  "test_short_cuts.log(%d)" % seed)
                 counting.counts["flagged"] += expected.flagged.count(b"\n")

@@ -204,6 +204,35 @@ class Contents(SnapshotTest):
             bought % ("02", "2", "1601.83")])
         self.assertEqual(self.taken(HEADER), HEADER)
 
+    def header(self):
+        return self.read("snapshot").split(b"\n")[0]
+
+    def test_the_lines_of_the_stream_that_it_stands_for(self):
+        """All of them, whatever they are, and those that the snapshot before it stood for."""
+        for stream, lines in [(b"", 0), (STREAM, 1), (STREAM[:-1], 1), (b"\n\0\nx\n\xff\n" + STREAM + b"\n", 6),
+                              (friendship("8", "9") * 3000, 3000)]:
+            for jobs in 1, 3:
+                self.run_logs(BATCH, stream, "--jobs", jobs)
+                self.assertEqual(self.header(), b'{"D":"3", "T":"50", "stream_lines":"%d"}' % lines)
+            self.run_logs(BATCH, stream, "--shard", "2/2")
+            self.assertEqual(self.header(), b'{"D":"3", "T":"50", "stream_lines":"%d"}' % lines)
+        for lines in 2, 3, 4:
+            self.run_logs(self.read("snapshot") if lines > 2 else BATCH, STREAM * (2 if lines == 2 else 1))
+            self.assertEqual(self.header(), b'{"D":"3", "T":"50", "stream_lines":"%d"}' % lines)
+
+    def test_a_last_line_without_a_newline_is_one_of_them(self):
+        """It is not judged again when the stream goes on behind it."""
+        later = purchase(amount="9000.00")
+        self.run_logs(BATCH, STREAM + later[:-1])
+        for stream, flags in (STREAM + later[:-1], 0), (STREAM + later, 0), (STREAM + later + STREAM, 1):
+            found, _ = self.run_logs(self.read("snapshot"), stream, "--resume")
+            self.assertEqual(found.count(b"\n"), flags)
+
+    def test_headers_that_no_snapshot_has(self):
+        for lines, tracked in (b'"x"', b'"50"'), (b"-1", b"50"), (b"null", b"50"), (b'""', b"50"), (b'"1"', b'"?"'):
+            self.write("batch", b'{"D":"3", "T":%s, "stream_lines":%s}\n' % (tracked, lines))
+            self.assertIn(self.batch, self.assert_fails(2, *self.files, "--resume", "-T", "50"))
+
     def test_random_logs_literally(self):
         """D, T, each friendship once, and of every user the last T purchases in their order: exact values."""
         full = 0
@@ -445,19 +474,6 @@ class Stopped(LiveTest):
                 self.assertEqual((flags, state(self.read(batch))), self.whole(BATCH, sent))
                 self.assertEqual(flags.count(b"\n"), 4)
 
-    def test_what_is_said(self):
-        """The summary, and a line of the signal."""
-        for number, status in self.signals:
-            process = self.start_live(self.batch, "-", "--snapshot", self.target, quiet=False)
-            process.stdin.write(STREAM)
-            self.assertEqual(self.lines_arriving(process.stdout), FLAGGED)
-            process.send_signal(number)
-            out, said = self.ended(process, status)
-            summary, line = said.splitlines(True)
-            self.assertIn("stream 1 events (0 skipped), 1 judged, 1 flagged", summary)
-            self.assert_one_line(line)
-            self.assertIn(signal.Signals(number).name, line)
-
     def test_before_any_event_came(self):
         """The snapshot is that of the batch log, and the flags are an empty file."""
         for number, status in self.signals:
@@ -561,15 +577,16 @@ class Stopped(LiveTest):
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full here")
     def test_a_disk_that_is_full_then(self):
-        """It is told; the flags are as they were, or whole."""
+        """It is told, beside the signal; the flags are whole; the status is that of the failure."""
         process = self.start_live(self.batch, self.output, "--snapshot", "/dev/full", "--notify", "-")
         process.stdin.write(STREAM)
         self.lines_arriving(process.stdout)
         process.send_signal(signal.SIGTERM)
         out, said = self.ended(process, 1)
-        self.assert_one_line(said)
-        self.assertIn("/dev/full", said)
-        self.assertIn(self.read("output"), (OLD, FLAGGED))
+        full, stopped = said.splitlines(True)
+        self.assertIn("/dev/full: No space left on device", full)
+        self.assertIn("stopped by SIGTERM after line 1 of <stdin>", stopped)
+        self.assertEqual(self.read("output"), FLAGGED)
         self.assertEqual(sorted(self.snapshot()), ["batch", "output", "snapshot", "stream"])
 
 

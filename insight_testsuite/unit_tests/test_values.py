@@ -3,7 +3,6 @@
 import unittest
 from decimal import Decimal
 from fractions import Fraction
-from math import isqrt
 from random import Random
 
 import support      # first: it finds the modules below
@@ -11,8 +10,8 @@ import anomaly_detection
 import random_logs
 import reference
 from anomaly_detection import (
-    Flag, Malformed, Memo, amount_in_cents, amount_text, baseline, cannot_be_flagged, dollars, normalized_timestamp,
-    plain_number, printable, quoted, with_fields)
+    Malformed, Memo, amount_in_cents, amount_text, baseline, dollars, normalized_timestamp,
+    plain_number, printable, quoted)
 
 AMOUNTS = sorted(set(random_logs.AMOUNTS), key=lambda kind: kind.__name__)
 
@@ -190,9 +189,6 @@ class Baseline(unittest.TestCase):
                 (("-0.001", "-0.002"), ("0.00", "0.00"))]:
             with self.subTest(texts=texts):
                 self.assertEqual(self.printed(*texts), printed)
-
-    def test_flag_text(self):
-        self.assertEqual(with_fields('{"id": "1" } \r', Flag(2910, 0)), '{"id": "1" , "mean": "29.10", "sd": "0.00"}\n')
 
     def test_random_windows(self):
         """The largest whole cents that do not exceed the exact value, by their definition."""
