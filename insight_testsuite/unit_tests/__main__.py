@@ -24,7 +24,7 @@ import unittest
 
 # The classes with the longest tests, longest first: they start first, so that all processors
 # finish at about the same time.
-LONG = ["Trust", "Differential", "Bounded", "Live", "Jobs", "Stopped", "ShortCuts", "Shards",
+LONG = ["Trust", "ReadmeCommands", "Differential", "Bounded", "Live", "Jobs", "Stopped", "ShortCuts", "Shards",
         "Cuts", "CannotBeFlagged"]
 
 

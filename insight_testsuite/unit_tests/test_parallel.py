@@ -3,11 +3,8 @@
 import errno
 import os
 import re
-import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import unittest
 from functools import partial
 from itertools import count
@@ -16,7 +13,7 @@ from random import Random
 from unittest.mock import patch
 
 from support import (
-    BATCH, DEADLINE, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, ROOT, STREAM, MainTest, answered, flagged,
+    BATCH, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, STREAM, FolderTest, MainTest, answered, flagged,
     friendship, purchase, with_odd_ids)
 import anomaly_detection
 import generate
@@ -311,24 +308,6 @@ class Shards(SameTest):
         self.assert_shards_join(9)
         self.write("stream", b"")
         self.assert_shards_join(3)
-
-    @unittest.skipUnless(shutil.which("xargs") and shutil.which("seq"), "no xargs here")
-    def test_the_example_of_the_readme(self):
-        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
-            commands = re.findall(r"^    (seq 4 \| xargs .*|cat part-1.json .*)$", readme.read(), re.MULTILINE)
-        self.assertEqual(len(commands), 2)
-        shutil.copytree(os.path.join(ROOT, "src"), self.path("src"))
-        self.generated_logs("young", 0.01)
-        for log in "batch", "stream":
-            os.rename(self.path(log), self.path(log + "_log.json"))
-        self.write("python3", b'#!/bin/sh\nexec %s "$@"\n' % shlex.quote(sys.executable).encode())
-        os.chmod(self.path("python3"), 0o755)
-        for command in [*commands, "python3 src/anomaly_detection.py --quiet batch_log.json stream_log.json single"]:
-            done = subprocess.run(["sh", "-c", command], cwd=self.folder, timeout=DEADLINE, stderr=subprocess.PIPE,
-                                  env={**os.environ, "PATH": self.folder + os.pathsep + os.environ["PATH"]})
-            self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertGreater(min(len(self.read("part-%d.json" % k)) for k in range(1, 5)), 0)
-        self.assertEqual(self.read("flagged_purchases.json"), self.read("single"))
 
 
 class Failures(MainTest):

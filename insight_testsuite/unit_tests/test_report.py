@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import time
 import tracemalloc
 import unittest
 from collections import Counter, defaultdict, namedtuple
