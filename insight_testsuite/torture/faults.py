@@ -315,9 +315,11 @@ def rotated_while_read(trial, stage):
 
         def reading(fd, size, position):
             data = pread(fd, size, position)
-            left[0] -= os.fstat(fd).st_ino == inode
-            if left[0] == 0:
-                rotate(how)
+            if os.fstat(fd).st_ino == inode:
+                left[0] -= 1
+                with contextlib.suppress(FileNotFoundError):        # another process has done it
+                    if left[0] == 0:
+                        rotate(how)
             return data
 
         inode, said = os.stat(path).st_ino, io.StringIO()
