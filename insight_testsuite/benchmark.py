@@ -286,10 +286,11 @@ def main():
     options = parse()
     if options.list:
         for name, (workload, degree) in ROWS.items():
-            users, batch, stream, _, graph, late, _ = WORKLOADS[workload]
+            users, batch, stream, _, graph, late, _, spelling = WORKLOADS[workload]
             print('%-10s D = %d, %7d users, %7d + %6d events, graph: %s' % (
                 name, degree, users, batch, stream, graph),
-                '(5 %% of purchases up to %d s late)' % late if late else '')
+                '(5 %% of purchases up to %d s late)' % late if late else
+                'sample, %s' % workload if spelling is not str else '')
         return 0
     try:
         benchmark(options)

@@ -219,7 +219,8 @@ def measure_load(trial, name, load, scale, slack):
     status, seconds, peak, said = measured(DETECTOR, "--jobs", "1", *logs, output, *options)
     skipped = load.skipped(scale)
     trial.expect(status == 0 and re.findall(r"\((\d+) skipped\)", said) == ["0", str(skipped)], said)
-    trial.expect(said.count("\n") <= (32 if skipped else 1) and len(said) < 10000, said)
+    older = "was it judged before?" in said         # rightly: in some loads the stream is
+    trial.expect(said.count("\n") <= (32 if skipped else 1) + older and len(said) < 10000, said)
     times, memory = max(0, seconds - START_UP) / floor, peak / floor_peak
     trial.expect(times <= load.seconds * slack, "%s: %.1f times the floor's time" % (name, times))
     trial.expect(memory <= load.memory, "%s: %.1f times the floor's memory" % (name, memory))
