@@ -179,6 +179,10 @@ TARGETS = [
     ('verdict', 'scale-D2 --jobs 1', 'stream-D2 --jobs 1', 'at most', 3),
     ('load', 'scale-D2 --jobs 1', 'stream-D2 --jobs 1', 'at most', 3),
     ('per_user', 'scale-D2 --jobs 1', None, 'at most', 1.2),
+    ('load', 'compact-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.3),
+    ('load', 'numbers-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.5),
+    ('load', 'zoned-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.3),
+    ('load', 'ordered-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 3),
     *(('seconds', row + ' default', row + ' --jobs 1', 'at most', 1.05) for row in ROWS),   # never lose
 ]
 
