@@ -160,7 +160,7 @@ LOADS = {
         1000 * s, 10000 * s, 200000 * s, amount=outlier), 60, 6, ["verdicts"]),
     "1e999999999 for numbers": Load(2, 50, lambda s: huge_numbers(500000 * s), 20, 4,
                                     skipped=lambda s: 4 * len(range(500000 * s)) // 5),
-    "amounts of 1e99 and 1e-99": Load(2, 50, lambda s: exponents(50000 * s), 60, 4),
+    "amounts of 1e99 and 1e-99": Load(2, 50, lambda s: exponents(20000 * s), 80, 6),
     "a million event types": Load(2, 50, lambda s: event_types(10 ** 6 * s), 12, 4,
                                   skipped=lambda s: 10 ** 6 * s),
     "a hole of 300 MB": Load(2, 50, lambda s: town(1000 * s, 10 ** 6 * s, 1000 * s), 7, 6, change=hole_in),
