@@ -11,16 +11,44 @@ Random numbers come from `random.Random(seed).random()` alone: its sequence is p
 same, while the ways of `randrange`, `choice` and `gammavariate` have changed between versions.
 """
 import argparse
+import json
 import os
+import re
 from collections import namedtuple
 from datetime import datetime, timedelta
 from itertools import islice
 from math import log
 from random import Random
 
-Workload = namedtuple('Workload', 'users batch stream degrees graph late rate')
+Workload = namedtuple('Workload', 'users batch stream degrees graph late rate spelling', defaults=[str])
 Workload.__doc__ = """How many users, and events in each log; the degrees (D) to run it with, the header's
-first; the kind of graph; by how many seconds 5 % of the purchases may be late; events per second."""
+first; the kind of graph; by how many seconds 5 % of the purchases may be late; events per second; a
+function that writes a line as another program would."""
+
+
+def compact(line):
+    """The line without blanks between its fields."""
+    return line.replace('": "', '":"').replace('", "', '","')
+
+
+def numbers(line):
+    """The line with numbers for ids and amounts.
+
+    >>> numbers('{"id": "7", "timestamp":"2017-06-13 11:33:01", "amount": "16.83"}')
+    '{"id": 7, "timestamp":"2017-06-13 11:33:01", "amount": 16.83}'
+    """
+    return re.sub(r'"([0-9.]+)"', r'\1', line)
+
+
+def zoned(line):
+    """The line with its timestamp as in ISO 8601, on the clock of another zone."""
+    return re.sub('"timestamp":"([0-9-]+) ([0-9:]+)"', r'"timestamp":"\1T\2+02:00"', line)
+
+
+def ordered(line):
+    """The line with its fields in the order of their names."""
+    return json.dumps(json.loads(line), sort_keys=True) + '\n'
+
 
 WORKLOADS = {
     'sample': Workload(10000, 500000, 1000, (2,), 'random', 0, 1000),
@@ -30,6 +58,8 @@ WORKLOADS = {
     'ring': Workload(10000, 500000, 50000, (2, 6), 'ring', 0, 1000),
     'late': Workload(10000, 500000, 50000, (2,), 'random', 30, 1000),
     'scale': Workload(1000000, 3000000, 100000, (2,), 'random', 0, 1000),
+    **{spelling.__name__: Workload(10000, 500000, 1000, (2,), 'random', 0, 1000, spelling)
+       for spelling in (compact, numbers, zoned, ordered)},
     'medium': Workload(500, 20000, 2000, (2,), 'random', 3, 20),
 }
 
@@ -118,7 +148,7 @@ def write_logs(name, directory, fraction=1.0):
     """Write a workload's two logs into a directory; return how many users bought or befriended."""
     workload = scaled(WORKLOADS[name], fraction)
     active = bytearray(workload.users)
-    lines = events(workload, active)
+    lines = map(workload.spelling, events(workload, active))
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, 'batch_log.json'), 'w', encoding='ascii', newline='\n') as batch:
         batch.write('{"D":"%d", "T":"%d"}\n' % (workload.degrees[0], TRACKED))

@@ -39,7 +39,8 @@ leave, os._exit = os._exit, note
 sys.settrace(trace)
 """
 EXCUSED = {         # source line: why the suite may never run it
-    "os.cpu_count() or 1)": "only where a process cannot be bound to processors, as on macOS",
+    "number = os.cpu_count() or 1": "only where a process cannot be bound to processors, as on macOS",
+    "number = os.process_cpu_count() or 1": "only from Python 3.13 on",
     "os._exit(1)": "a worker whose parent was killed, just then: by chance, in the long form",
 }
 

@@ -1,18 +1,21 @@
-"""Random logs, thresholds of the short-cuts forced low: the bytes of the literal reference.
+"""Random logs in mixed spellings, thresholds of the short-cuts forced low: the bytes of the literal reference.
 
-This protects the verdicts: by whichever short-cut, in one process or in several, at once or through
-snapshots, what is flagged and rejected and who is told are the reference's bytes, and the page is the
-same. What is taken gets counted: no short-cut goes untried.
+This protects the verdicts: by whichever short-cut, above any number of standard deviations, in one
+process or in several, at once, through snapshots or by --resume over a growing file, what is judged,
+flagged and rejected and who is told are the reference's bytes, and the page is the same. What is
+taken gets counted: no short-cut goes untried.
 """
 
 import json
+import os
 import re
 from collections import Counter
+from fractions import Fraction
 
-import reference
 from random_logs import random_log
 
-from .common import MORE, agrees, changed, knobs, owner_of, program, well_formed
+from .common import (
+    LOGS, MORE, agrees, changed, knobs, owner_of, program, read, well_formed, without_place)
 from .metamorphic import Log, users_renamed
 
 PATHS = (       # what must be taken by some of the cases
@@ -21,6 +24,8 @@ PATHS = (       # what must be taken by some of the cases
     ("Page", "halves"), ("NetworkMembership", "is_near"), ("NetworkMembership", "network"),
     ("PurchaseHistory", "last"), ("SocialNetwork", "network"), ("Memo", "clear"),
     ("SocialNetwork", "rings"), ("Report", "shorten"))
+
+DEVIATIONS = "3", "3", "3", "0", "0.5", "1", "2.5", "2.999999999999999", "10", "999999999999999"
 
 
 def counting(function, key, counts):
@@ -50,24 +55,28 @@ def run(trial):
 
 
 def random_logs_agree(trial):
-    rng, notify = trial.rng, []
-    batch, stream = random_log(rng, rng.choice((0, 0, 0, 0.05)))
-    jobs, more = "1", ()
-    if trial.cases % 8 == 0:
+    rng, deviations, jobs, more = trial.rng, trial.rng.choice(DEVIATIONS), "1", ()
+    several = trial.cases % 8 == 0
+    batch, stream = random_log(rng, 0 if several else rng.choice((0, 0, 0, 0.05)), rng.choice((0, 0.1, 0.5)))
+    if several:
         jobs, more = rng.choice("23456"), MORE
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             batch, stream = users_renamed(rng, Log.random(rng))
+    elif rng.random() < 0.3:
+        more = "verdicts", "notify"
+    options = "--quiet", *(("--sd", deviations) if deviations != "3" else ())
     with changed(knobs(rng)):
-        ran = program(trial, batch, stream, "--quiet", "--jobs", jobs, more=more)
-        if more:
-            alone = program(trial, batch, stream, "--quiet", more=more)
+        ran = program(trial, batch, stream, *options, "--jobs", jobs, more=more)
+        if several:
+            alone = program(trial, batch, stream, *options, more=more)
             trial.expect(ran == alone, "--jobs %s: not what one process does" % jobs)
             trial.expect(well_formed(ran.report), "not a page: %s" % ran.report)
-            through_snapshots(trial, batch, stream, ran)
-    agrees(trial, ran, reference.judge_logs(batch, stream, notify=notify), notify)
+            through_snapshots(trial, batch, stream, ran, options)
+            by_resume(trial, batch, stream, ran, options)
+    agrees(trial, ran, batch, stream, Fraction(deviations))
 
 
-def through_snapshots(trial, batch, stream, whole):
+def through_snapshots(trial, batch, stream, whole, options):
     """Cut the logs anywhere; each run starts from the snapshot of the one before."""
     header, *lines = re.findall(b".*\n", batch + stream)
     first = batch.count(b"\n") - 1
@@ -75,14 +84,43 @@ def through_snapshots(trial, batch, stream, whole):
     state, runs = header + b"".join(lines[:places[0]]), []
     for place, after in zip(places, [*places[1:], None]):
         before, part = state, b"".join(lines[place:after])
-        runs.append(program(trial, before, part, "--quiet", more=["notify", "snapshot"]))
+        runs.append(program(trial, before, part, *options, more=["notify", "verdicts", "snapshot"]))
         state = runs[-1].snapshot
-    trial.expect(state == whole.snapshot, "another snapshot through those at %s" % places)
-    for name in "flagged", "notify":
+    trial.expect(without_place(state) == without_place(whole.snapshot),
+                 "another snapshot through those at %s" % places)
+    trial.expect(lines_judged(state) == len(lines) - places[0], "lines through snapshots at %s" % places)
+    for name in "flagged", "notify", "verdicts":
         joined = b"".join(getattr(ran, name) for ran in runs[places.index(first):])
         trial.expect(joined == getattr(whole, name), "%s through snapshots at %s" % (name, places))
     tracked = int(json.loads(header)["T"])
-    options = "-D", str(trial.rng.randint(1, 6)), "-T", str(trial.rng.randint(2, tracked))
-    found, wanted = (program(trial, log, part, "--quiet", *options).flagged
+    other = *options, "-D", str(trial.rng.randint(1, 6)), "-T", str(trial.rng.randint(2, tracked))
+    found, wanted = (program(trial, log, part, *other).flagged
                      for log in (before, header + b"".join(lines[:place])))
-    trial.expect(found == wanted, "with %s from the snapshot at %d" % (options, place))
+    trial.expect(found == wanted, "with %s from the snapshot at %d" % (other, place))
+
+
+def lines_judged(snapshot):
+    """Return how many lines of the stream a snapshot says that it stands for."""
+    return int(json.loads(snapshot.partition(b"\n")[0])["stream_lines"])
+
+
+def by_resume(trial, batch, stream, whole, options):
+    """Let the stream grow by any number of bytes; each run goes on after the lines of the last one.
+
+    Every other time a snapshot takes the place of the batch log that it was made from.
+    """
+    sizes = sorted(trial.rng.randint(0, len(stream)) for _ in "12") + [len(stream)]
+    state, runs, name = batch, [], trial.rng.choice(("snapshot", LOGS[0]))
+    path = os.path.join(trial.folder, name)
+    for size in sizes:
+        runs.append(program(trial, state, stream[:size], *options, "--resume", "--snapshot", path,
+                            "--jobs", trial.rng.choice("13"), more=["notify", "verdicts"]))
+        trial.expect(runs[-1].status == 0, "--resume at %s: %s" % (sizes, runs[-1]))
+        state = read(path)
+    trial.expect(state == whole.snapshot, "another snapshot by --resume at %s" % sizes)
+    for name in "flagged", "notify", "verdicts":
+        joined = b"".join(getattr(ran, name) for ran in runs)
+        trial.expect(joined == getattr(whole, name), "%s by --resume at %s" % (name, sizes))
+    shorter = program(trial, state, stream[:stream.rstrip(b"\n").rfind(b"\n") + 1], *options, "--resume")
+    trial.expect(shorter.status == 2 and shorter.flagged is None and shorter.said.count("\n") == 1,
+                 "a stream that is shorter than before: %s" % (shorter,))

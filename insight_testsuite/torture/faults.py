@@ -1,8 +1,9 @@
 """Signals at random moments, full disks, missing rights, closed streams, scarce memory.
 
-This protects the files: whatever befalls a run, all old outputs are intact or all new ones complete, an
-error is one clear line, and nothing is left behind but by SIGKILL, where it disturbs no later run. A
-monitor that is stopped and goes on from its snapshot misses no line and judges none twice.
+This protects the files: whatever befalls a run, all old outputs are intact or all new ones complete, but
+for those that fail themselves; an error is one clear line, and nothing is left behind but by SIGKILL,
+where it disturbs no later run. A monitor that is stopped has written all that it has judged, and what
+goes on from its snapshot misses no line and judges none twice.
 """
 
 import contextlib
@@ -24,11 +25,20 @@ import reference
 from benchmark import DETECTOR
 
 from .common import (
-    LOGS, MORE, changed, child, detector, ended, limited, program, read, scratch, well_formed, write)
+    LOGS, MORE, changed, child, detector, limited, program, read, scratch, well_formed, without_place,
+    write)
+from .common import ended as ended_with_all_said
 
 OLD = b"what an earlier run wrote\n"
 Signal = namedtuple("Signal", "number status")
-SIGNALS = Signal(signal.SIGKILL, -9), Signal(signal.SIGTERM, 143), Signal(signal.SIGINT, 130)
+SIGNALS = (Signal(signal.SIGKILL, -9), Signal(signal.SIGTERM, 143), Signal(signal.SIGINT, 130),
+           Signal(signal.SIGHUP, 129))
+
+
+def ended(process, stdin=None):
+    """Wait for a child; return (exit status, stdout, stderr but for the counts of skipped lines)."""
+    status, out, errors = ended_with_all_said(process, stdin)
+    return status, out, re.sub(rb"(?m)^anomaly_detection: .*: skipped [0-9]+: .*\n", b"", errors)
 
 
 class Stage:
@@ -96,6 +106,20 @@ def refused(trial, stage, done, statuses=(1,), says=b""):
     left_clean(trial, stage)
 
 
+def lost(trial, stage, done, names, says=b""):
+    """Expect a run to have given up the named outputs, each with a line, and to have written the others."""
+    status, out, errors = done
+    trial.expect(status == 1, "exit status %s: %s" % (status, errors))
+    lines, all_lost = errors.splitlines(), len(names) == len(stage.outputs)
+    ends = [b"; it is given up, the others go on"] * len(names)
+    ends[len(stage.outputs) - 1:] = [b"; no output file is changed"] * all_lost
+    trial.expect(len(lines) == len(ends) and all(map(bytes.endswith, lines, ends))
+                 and all(says in line for line in lines), "%s lost, but said is: %s" % (names, errors))
+    for name, data in stage.now().items():
+        trial.expect(data == (OLD if name in names else stage.new[name]), "wrong %s, lost: %s" % (name, names))
+    left_clean(trial, stage)
+
+
 def succeeded(trial, stage, done, wanted=None):
     """Expect a run to have done its work silently, and to have left nothing else behind."""
     trial.expect(done == (0, b"", b""), "exit status %s: %s%s" % done)
@@ -115,18 +139,43 @@ def left_clean(trial, stage, killed=False):
 
 
 def file_size_limit(trial, stage):
-    largest = max(map(len, stage.new.values()))
-    for jobs in "12":
-        for size in (0, 1, 1000, largest // 2, largest - 1):
-            refused(trial, stage, stage.run("--jobs", jobs, prepare=limited(resource.RLIMIT_FSIZE, size)))
+    """Outputs that are too large are lost; in several processes also what a worker records may be."""
+    sizes = {name: len(data) for name, data in stage.new.items()}
+    for jobs, size in product("12", (0, 1, 1000, *(size - 1 for size in sizes.values()))):
+        stage.before()
+        done = stage.run("--jobs", jobs, prepare=limited(resource.RLIMIT_FSIZE, size))
+        if jobs == "1" or b"given up" in done[2]:
+            lost(trial, stage, done, [name for name in sizes if sizes[name] > size], b"File too large")
+        else:
+            refused(trial, stage, done)
 
 
 def full_disk(trial, stage):
     with open("/dev/full", "wb") as full:
         for name in stage.outputs:
             for path in "-", "/dev/full":
-                refused(trial, stage, stage.run("--" + name, path, stdout=full), says=b"No space left")
+                stage.before()
+                lost(trial, stage, stage.run("--" + name, path, stdout=full), [name], b"No space left")
+        stage.before()
         succeeded(trial, stage, stage.run(stderr=full))
+
+
+def reader_gone(trial, stage):
+    """The reader of a live run's output reads some of it and goes; the other outputs are complete."""
+    for name in set(stage.outputs) - {"snapshot", "report"}:        # those that are written at once
+        stage.before()
+        process = stage.start("--" + name, "-", logs=(stage.logs[0], "-"), stdin=subprocess.PIPE)
+        with process.stdin as pipe:
+            pipe.write(stage.stream[:len(stage.stream) // 2])
+            pipe.flush()
+            process.stdout.read(10)
+            process.stdout.close()
+            pipe.write(stage.stream[len(stage.stream) // 2:])
+        process.stdin = process.stdout = None
+        done, report = ended(process), read(stage.outputs["report"])
+        trial.expect(well_formed(report) and b'"refresh"' not in report, "not a last page")
+        write(stage.outputs["report"], stage.new["report"])         # which names the log
+        lost(trial, stage, done, [name], b"Broken pipe")
 
 
 def unreadable_inputs(trial, stage):
@@ -162,9 +211,13 @@ def as_nobody(trial, stage):
 def impossible_outputs(trial, stage):
     for bad in (stage.folder, stage.path("output", "below"), "/proc/none/out", "/proc/version/out",
                 stage.path("x" * 300), "/", "."):
-        stage.before()
-        refused(trial, stage, stage.run("--output", bad), (1, 2))
-        refused(trial, stage, stage.run(another_option(trial), bad), (1, 2))
+        for name in "output", trial.rng.choice(("rejects", *MORE)):
+            stage.before()
+            done = stage.run("--" + name, bad)
+            if b"given up" in done[2]:      # it could begin, beside its place
+                lost(trial, stage, done, [name])
+            else:
+                refused(trial, stage, done, (1, 2))
 
 
 def another_option(trial):
@@ -198,6 +251,7 @@ def closed_streams(trial, stage):
     status, _, errors = stage.run("--output", "-", prepare=closing(1, 2))
     trial.expect(status in (1, 2) and not errors, "closed stdout and stderr: %s" % status)
     left_clean(trial, stage)
+    stage.before()
     done = stage.run("--jobs", "1", "--output", "-", prepare=closing(2))
     trial.expect(done == (0, stage.new["output"], b""), "output - with stderr closed")
     stage.before()
@@ -205,9 +259,8 @@ def closed_streams(trial, stage):
     os.close(reading)
     done = ended(child("--quiet", *stage.logs, "-", stdout=writing))
     trial.expect(done == (0, b"", b""), "a closed pipe does not end quietly")
-    refused(trial, stage, stage.run("--output", "-", stdout=writing), says=b"Broken pipe")
+    lost(trial, stage, stage.run("--output", "-", stdout=writing), ["output"], b"Broken pipe")
     os.close(writing)
-    left_clean(trial, stage)
 
 
 def fifo_byte_by_byte(trial, stage):
@@ -234,9 +287,68 @@ def truncated_input(trial, stage):
                  trial.rng.randrange(last, len(stage.stream)), trial.rng.randrange(last)}:
         part = write(stage.path("part"), stage.stream[:size])
         stage.before()
-        done, notify = stage.run("--jobs", trial.rng.choice("12"), logs=(stage.logs[0], part)), []
-        flagged = reference.judge_logs(batch, stage.stream[:size], notify=notify).flagged
-        succeeded(trial, stage, done, {"output": flagged, "notify": b"".join(notify)})
+        done, notify, verdicts = stage.run("--jobs", trial.rng.choice("12"), logs=(stage.logs[0], part)), [], []
+        flagged = reference.judge_logs(batch, stage.stream[:size], notify=notify, verdicts=verdicts).flagged
+        succeeded(trial, stage, done, {
+            "output": flagged, "notify": b"".join(notify), "verdicts": b"".join(verdicts)})
+
+
+def rotated_while_read(trial, stage):
+    """The stream is renamed, replaced, truncated or truncated and written anew between two reads of it."""
+    path, pread = stage.path("rotated"), os.pread
+    other = stage.stream[len(stage.stream) // 3:].replace(b'"amount": "9.', b'"amount": "8.')
+
+    def rotate(how):
+        if how == "renamed":
+            os.rename(path, path + ".1")
+        elif how == "replaced":
+            os.replace(write(path + ".1", other), path)
+        else:
+            with open(path, "r+b") as file:
+                file.truncate(0)
+                file.write(other if how == "rewritten" else b"")    # which is shorter than before
+
+    for how, jobs, place in product(("renamed", "replaced", "truncated", "rewritten"), "12", (2, 3, 9)):
+        stage.before()
+        write(path, stage.stream)
+        left = [place]
+
+        def reading(fd, size, position):
+            data = pread(fd, size, position)
+            if os.fstat(fd).st_ino == inode:
+                left[0] -= 1
+                with contextlib.suppress(FileNotFoundError):        # another process has done it
+                    if left[0] == 0:
+                        rotate(how)
+            return data
+
+        inode, said = os.stat(path).st_ino, io.StringIO()
+        with changed({("os", "pread"): reading, (None, "CHUNK"): 10000}), contextlib.redirect_stderr(said):
+            status = detector.main(["--quiet", stage.logs[0], path, *stage.options, "--jobs", jobs])
+        now, what = stage.now(), "%s after read %d, --jobs %s: exit status %s: %s" % (
+            how, place, jobs, status, said.getvalue()[-500:])
+        for name in path, path + ".1":
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+        if status and how in ("truncated", "rewritten"):
+            trial.expect({*now.values()} == {OLD} and "Traceback" not in what, "an old output was touched; " + what)
+        else:
+            trial.expect(now["verdicts"] == stage.new["verdicts"], "not all is judged; " + what)
+        left_clean(trial, stage)
+
+
+def stream_that_is_replaced(trial, stage):
+    """A stream that is shorter than when its snapshot was made is refused, however short."""
+    state = stage.path("state")
+    write(state, stage.new["snapshot"])
+    last = stage.stream.rstrip(b"\n").rfind(b"\n") + 1
+    for size in 0, 1, last // 2, last - 1, last:
+        part = write(stage.path("part"), stage.stream[:size])
+        stage.before()
+        refused(trial, stage, stage.run("--resume", logs=(state, part)), (2,), b"rotated")
+    part = write(stage.path("part"), stage.stream)
+    succeeded(trial, stage, stage.run("--resume", logs=(state, part)), {
+        "output": b"", "rejects": b"", "verdicts": b"", "snapshot": stage.new["snapshot"]})
 
 
 def two_at_once(trial, stage):
@@ -349,9 +461,12 @@ def replaced(trial, stage, what):
 
 
 def monitor_stopped(trial, stage, seconds):
-    """A signal at a random moment to a monitor, which another one may follow from its snapshot."""
+    """A signal at a random moment to a monitor, which another one may follow from its snapshot.
+
+    With a snapshot or without, all outputs are those of the lines up to the one that is told.
+    """
     stage.before()
-    sent, snapshot = trial.rng.choice(SIGNALS), trial.rng.random() < 0.8
+    sent, snapshot = trial.rng.choice(SIGNALS), trial.rng.random() < 0.5
     reading, writing = os.pipe()
     options = stage.options[:None if snapshot else -2]
     process = child("--quiet", stage.logs[0], "-", *options, stdin=reading, cwd=stage.folder)
@@ -372,15 +487,93 @@ def monitor_stopped(trial, stage, seconds):
     trial.expect(now["report"] == OLD or well_formed(now["report"]), "not a page; " + what)
     trial.expect(killed or b'"refresh"' not in now["report"], "a page without end; " + what)
     left_clean(trial, stage, killed)
-    if now["snapshot"] != OLD:
-        taken = stage.stream.rfind(b"\n", 0, len(stage.stream) - unread) + 1
-        rest = program(trial, now["snapshot"], stage.stream[taken:], "--quiet", more=MORE)
-        both = now["output"] + rest.flagged, now["rejects"] + rest.rejects, now["notify"] + rest.notify
-        trial.expect(both == (*stage.new.values(),)[:3], "a line lost or twice; " + what)
-        trial.expect(rest.snapshot == stage.new["snapshot"], "another snapshot; " + what)
-    else:
+    taken = stage.stream.rfind(b"\n", 0, len(stage.stream) - unread) + 1
+    line = re.search(rb"stopped by %s after line ([0-9]+) of <stdin>; what was judged is written\n"
+                     % sent.number.name.encode(), errors)
+    if line:
+        trial.expect(int(line[1]) == stage.stream.count(b"\n", 0, taken), "another line; " + what)
+        judged = program(trial, read(stage.logs[0]), stage.stream[:taken], "--quiet", more=MORE)
+        for name in "output", "rejects", "notify", "verdicts", *["snapshot"] * snapshot:
+            trial.expect(now[name] == getattr(judged, "flagged" if name == "output" else name),
+                         "not the %s of the lines up to that; %s" % (name, what))
+    else:       # it was loading the batch log
         trial.expect({now[name] for name in now if name != "report"} == {OLD} or killed, "a mixture; " + what)
-    return sent.number.name + " to a monitor", "new snapshot" if now["snapshot"] != OLD else "no snapshot", status
+    if now["snapshot"] != OLD:
+        rest = program(trial, now["snapshot"], stage.stream[taken:], "--quiet", more=MORE)
+        both = (now["output"] + rest.flagged, now["rejects"] + rest.rejects, now["notify"] + rest.notify,
+                now["verdicts"] + rest.verdicts)
+        trial.expect(both == (*stage.new.values(),)[:4], "a line lost or twice; " + what)
+        trial.expect(rest.snapshot == stage.new["snapshot"], "another snapshot; " + what)
+    written = "no" if now["output"] == OLD else "all but the snapshot" if now["snapshot"] == OLD else "all"
+    return sent.number.name + " to a monitor", written + " outputs", status
+
+
+def stop_and_go(trial, stage, seconds):
+    """Five runs with --resume that are stopped at random moments, each over its snapshot; then one to the end.
+
+    They read the stream from its beginning, through a pipe, or in a file that grows meanwhile. After
+    SIGKILL the chain goes on from the last snapshot. Each purchase is judged once by those that count.
+    """
+    live, grown = trial.rng.random() < 0.5, 0
+    stage.before()
+    state, log = stage.path("state"), stage.path("growing")
+    write(state, read(stage.logs[0]))
+    written, ends = Counter(), []
+    for number in range(6):
+        before = read(state)
+        options = ["--resume", "--snapshot", state, "--jobs", trial.rng.choice("12")]
+        grown = len(stage.stream) if number == 5 else trial.rng.randint(grown, len(stage.stream))
+        write(log, stage.stream[:grown])
+        reading, writing = os.pipe()
+        process = stage.start(*options, logs=(state, "-" if live else log), stdin=reading)
+        os.close(reading)
+        endless = os.dup(writing)
+        feeder = threading.Thread(target=feed_while_read, args=(writing, stage.stream, 5000), daemon=True)
+        feeder.start()
+        listens(process)
+        sent = trial.rng.choice(SIGNALS)
+        if number < 5:
+            time.sleep(trial.rng.uniform(0, seconds))
+            process.send_signal(sent.number)
+        else:
+            os.close(endless)
+        status, _, errors = ended(process)
+        if number < 5:
+            os.close(endless)
+        feeder.join()
+        what = "run %d over a %s, %s: exit status %s: %s" % (
+            number, "pipe" if live else "file", sent.number.name, status, errors)
+        trial.expect(status in ((0, sent.status) if number < 5 else (0,)), what)
+        trial.expect(errors.count(b"\n") == (status > 0), what)
+        left_clean_of(trial, stage, {"state", "growing"}, killed=status == -signal.SIGKILL)
+        if read(state) != before:
+            for name in "output", "rejects", "notify", "verdicts":
+                data = read(stage.outputs[name])
+                trial.expect(data != OLD, "no %s beside a snapshot; %s" % (name, what))
+                written[name] = written.get(name) or b""
+                written[name] += data
+        ends.append("killed" if status == -signal.SIGKILL else "stopped" if status else "ended")
+        for path in stage.outputs.values():
+            write(path, OLD)
+    for name in "output", "rejects", "notify", "verdicts":
+        trial.expect(written[name] == stage.new[name], "a line lost or twice in %s; %s" % (name, ends))
+    trial.expect(read(state) == stage.new["snapshot"], "another snapshot; %s" % ends)
+    os.unlink(state)
+    os.unlink(log)
+    return "stop and go over a " + ("pipe" if live else "file"), ", ".join(
+        "%d %s" % (ends.count(end), end) for end in sorted({*ends})), 0
+
+
+def feed_while_read(file, log, piece):
+    with contextlib.suppress(BrokenPipeError):
+        feed(file, log, piece)
+
+
+def left_clean_of(trial, stage, more, killed):
+    """Like left_clean, with more files than those of the stage."""
+    stage.files = sorted({*stage.files, *more})
+    left_clean(trial, stage, killed)
+    stage.files = sorted({*stage.files} - more)
 
 
 def feed(file, log, piece):
@@ -391,7 +584,7 @@ def feed(file, log, piece):
 
 
 def between_outputs(trial, stage):
-    """When an output is to take its place, SIGTERM is too late; an error leaves it and those after it old."""
+    """When an output is to take its place, SIGTERM is too late; an error costs this output only."""
     replace, every = os.replace, len(stage.outputs)
     for number, fails in product(range(every), (False, True)):
         targets = []
@@ -405,10 +598,15 @@ def between_outputs(trial, stage):
             replace(temporary, target)
 
         stage.before()
-        with changed({("os", "replace"): replacing}), contextlib.redirect_stderr(io.StringIO()):
+        said = io.StringIO()
+        with changed({("os", "replace"): replacing}), contextlib.redirect_stderr(said):
             status = detector.main(["--quiet", *stage.logs, *stage.options])
-        what = "%s at output %d: exit status %s" % ("error" if fails else "SIGTERM", number, status)
-        trial.expect((status, replaced(trial, stage, what)) == ((1, number) if fails else (0, every)), what)
+        if fails:
+            errors = re.sub(".*: skipped [0-9]+: .*\n", "", said.getvalue()).encode()
+            lost(trial, stage, (status, b"", errors), [[*stage.outputs][number]], b"broken")
+        else:
+            what = "SIGTERM at output %d: exit status %s" % (number, status)
+            trial.expect((status, replaced(trial, stage, what)) == (0, every), what)
         left_clean(trial, stage)
 
 
@@ -427,9 +625,9 @@ def readable(path):
         return read(path)
 
 
-FAULTS = (file_size_limit, full_disk, unreadable_inputs, as_nobody, impossible_outputs, output_is_an_input,
-          closed_streams, fifo_byte_by_byte, truncated_input, two_at_once, left_over, killed_worker,
-          memory_limits, between_outputs)
+FAULTS = (file_size_limit, full_disk, reader_gone, unreadable_inputs, as_nobody, impossible_outputs,
+          output_is_an_input, closed_streams, fifo_byte_by_byte, truncated_input, rotated_while_read,
+          stream_that_is_replaced, two_at_once, left_over, killed_worker, memory_limits, between_outputs)
 
 
 def run(trial):
@@ -455,7 +653,7 @@ def random_signals(trial):
         seconds = time.monotonic() - started
         ends = Counter()
         trial.repeat(lambda trial: ends.update([
-            (died, died, monitor_stopped)[trial.cases % 3](trial, stage, seconds)]))
+            (died, died, monitor_stopped, stop_and_go)[trial.cases % 4](trial, stage, seconds)]))
         wait_until(lambda: not running(folder), 5)
         trial.expect(not running(folder), "worker processes outlive their parent")
     for end, count in sorted(ends.items()):

@@ -27,12 +27,13 @@ class Live:
     users, probes = 300, 20
 
     def batch(self):
-        """A town, and users who each have one friend there, no other's, who has bought twice."""
+        """A town where all have bought twice, and users who each have one friend there, no other's."""
         pairs = [(k, (k + 1 + j * j) % self.users) for k in range(self.users) for j in range(3)]
         pairs += [("probe %d" % k, k * 5) for k in range(self.probes)]
-        bought = [(moment(0), k * 5, "9.99") for k in range(self.probes)] * 2
-        bought.append(("9999-12-31 23:59:59", "from the future", "1.00"))
-        return HEADER % (2, 20) + "".join(befriend(*pair) for pair in pairs) + "".join(map(PURCHASE.__mod__, bought))
+        bought = [(k, amount) for k in range(self.users) for amount in ("9.00", "11.00")]
+        return "".join([HEADER % (2, 20), *(befriend(*pair) for pair in pairs),
+                        *(PURCHASE % (self.time(0), *purchase) for purchase in bought),
+                        PURCHASE % ("9999-12-31 23:59:59", "from the future", "1.00")])
 
     def time(self, number):
         return moment(number // 1000) + (".%06d" % (number % 10 ** 6) if self.distinct else "")
