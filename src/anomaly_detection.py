@@ -1018,16 +1018,16 @@ class Log:
 def read_parameters(log, chunks, degree, tracked):
     """Return (D, T, the header's fields, the chunks of a batch log with the header left blank).
 
-    The header is the first line that is not blank.  `degree` and `tracked`, where they are
-    not None, override its D and T; with both given there may be no header.  Raises Failure.
+    The header is the first line that is not blank.  `degree` and `tracked` override its D and T
+    unless they are None; if both are given there need be no header.  Raises Failure.
     """
-    blanks, begin = BLANKS.encode(), []
+    blank_lines, begin = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), []
     for data in chunks:
         begin.append(data)
-        if data.strip(blanks):
+        if not blank_lines.fullmatch(data):
             break
     begin = b"".join(begin)
-    line, _, rest = begin.lstrip(blanks).partition(b"\n")
+    line, _, rest = begin[blank_lines.match(begin).end():].partition(b"\n")
     number = begin.count(b"\n") - rest.count(b"\n")
     header, given = {}, degree and tracked
     try:
