@@ -878,7 +878,10 @@ def kind_of_file(head, reason):
 
 
 def decompressed(file, name):
-    """Return the file, or an unnamed one with what it unpacks to.  Raises Failure."""
+    """Return the file, or if it is compressed, an unnamed file with what it unpacks to.
+
+    Raises Failure if it cannot be unpacked.
+    """
     head = os.pread(file.fileno(), 6, 0)
     modules = [kind for magic, (kind, _) in FORMATS.items()
                if head.startswith(magic) and kind in ("gzip", "bz2", "lzma")]
@@ -1045,8 +1048,8 @@ def read_parameters(log, chunks, degree, tracked):
 
 
 Needs = namedtuple("Needs", "every audience window", defaults=(False, False, False))
-Needs.__doc__ = """What outputs need beyond the flagged purchases: bools.  `every`: all purchases
-judged; `audience`, `window`: these fields of Judged."""
+Needs.__doc__ = """What outputs need beyond the flagged purchases, as bools: `every` purchase that
+is judged, and the fields `audience` and `window` of Judged."""
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
 Judged.__doc__ = """A purchase that was judged.
@@ -1079,14 +1082,14 @@ def replay(chunks, detector, purchase=None, strict=False):
     """Yield the Findings of each chunk of a log, having applied its events in their order.
 
     purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
-    returns None or a Judged's fields from `user` on.  If `strict`, a malformed line is the last.
+    returns None or a Judged's fields after `line`.  If `strict`, a malformed line ends the log.
     """
     methods = {event_type: getattr(detector, event_type) for event_type in EVENTS}
     methods["purchase"] = purchase = purchase or detector.record
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
-        lines, judged, malformed, blank, failure = None, [], [], 0, None
         rows = usual_lines(text).findall(text)
+        lines, judged, malformed, blank, failure = None, [], [], 0, None
         for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
                 if user:
