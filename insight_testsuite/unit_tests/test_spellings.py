@@ -261,7 +261,8 @@ class Readers(unittest.TestCase):
             def close(self, user):
                 calls.append(user)
 
-        with patch.dict(EVENTS, block=("id1", "id2"), gift=("id", "timestamp", "amount"), close=("id1",)):
+        with patch.dict(EVENTS, block=("id1", "id2"), gift=("id", "timestamp", "amount"), close=("id1",)), \
+                patch.object(anomaly_detection, "EXPRESSIONS", anomaly_detection.Memo(anomaly_detection._usual_lines)):
             found, = replay([b"\n".join([*lines, b""])], Extended(1, 50))
         self.assertEqual(calls, [("1", "2"), ("2", "2024-03-01 09:00:00", "5000"), "7"])
         self.assertEqual((found.events, found.malformed), (3, []))
