@@ -246,8 +246,8 @@ class Readers(unittest.TestCase):
             self.assertEqual((found.events, found.purchases), (1, 1))
 
     def test_another_event_type_is_a_row_and_a_method(self):
-        lines = (b'{"event_type":"block","timestamp":"x","id1":"1","id2":"2"}', purchase().replace(b"purchase", b"gift"),
-                 b'{"event_type": "close", "id1": 7.0}')
+        lines = (b'{"event_type":"block","timestamp":"x","id1":"1","id2":"2"}',
+                 purchase().replace(b"purchase", b"gift"), b'{"event_type": "close", "id1": 7.0}')
         self.assertEqual(len(malformed(*lines)), 3)
         calls = []
 
