@@ -739,62 +739,50 @@ def ignore(*arguments):
     """Do nothing."""
 
 
-CHUNK = 1 << 16
+CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
-MARKS = "\ufeff\0"      # byte-order marks of joined files, NULs of damaged ones: dropped
+MARKS = "\ufeff\0"      # dropped before a line: byte-order marks, and NULs that a crash left
 
-# event type -> (its fields, in the order of its method's arguments; the Detector's method)
-EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
-          "befriend": (("id1", "id2"), lambda detector: detector.befriend),
-          "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
+# Event type -> its fields, in the order of the arguments of the Detector's method of that name
+# (a purchase's method is chosen by `replay`).  A new event type is one row and one method.
+EVENTS = {"purchase": ("id", "timestamp", "amount"),
+          "befriend": ("id1", "id2"),
+          "unfriend": ("id1", "id2")}
 
-# One regular expression takes the usual lines of a chunk apart, all at once.  `read_event`
-# accepts every line that the expression accepts, and reads it alike.  So a value here is
-# either text in quotes, without escapes, control characters and surrogates (which stand
-# for bytes that are not UTF-8), or a number that is its own plain text.
+# Text without escapes, control characters and surrogates (bytes that are not UTF-8).
 _TEXT = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]{1,80}"
 _NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
 _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
-def usual_lines(style):
-    """Return (regular expression of a line, {event type: function row -> its fields}).
+def _usual_lines(style):
+    """Return the regular expression of usual_lines for (comma, colon, names of the numbers)."""
+    comma, colon, numbers = style
+    user, amount = (f"({_NUMBERS[name]})" if name in numbers else f'"({_TEXT})"'
+                    for name in ("id", "amount"))
+    of_two_users = "|".join(name for name, fields in EVENTS.items() if fields == ("id1", "id2"))
+    return re.compile(
+        rf'\{{"event_type": ?"(?:purchase"{comma}"timestamp": ?"({_TEXT})"'
+        rf'{comma}"id"{colon}{user}{comma}"amount"{colon}{amount}'
+        rf'|({of_two_users})"{comma}"timestamp": ?"{_TEXT}"'
+        rf'{comma}"id1"{colon}{user}{comma}"id2"{colon}{user})\}}\r?\n|(.*)\n')
 
-    The style is (comma, colon, unquoted): ", " or ","; ": " or ":"; and a set with "id" if ids
-    are numbers and "amount" if amounts are.  A usual line has the event type, the timestamp,
-    then the other fields in the order of EVENTS.  A row of the expression's `findall` begins
-    with the event type.  For any other line that is "", and the row ends with the line.
+
+EXPRESSIONS = Memo(_usual_lines)
+
+
+def usual_lines(text):
+    """Return a regular expression whose `findall` takes the usual lines of a text apart.
+
+    A usual line is a purchase or an event of two users.  Its fields have the order of the
+    challenge's logs; its commas, colons and numbers are written as in the text's first lines.
+    Its row is (timestamp, id, amount, "", "", "", "") or ("", "", "", event type, id1, id2, "").
+    The row of any other line is six empty texts and the line.  `read_event` reads all lines,
+    and the usual ones with the same result, but takes seven times as long.
     """
-    comma, colon, unquoted = style
-    alike, shapes, getters, groups = defaultdict(list), [], {}, 1
-    for event_type, (fields, _) in EVENTS.items():
-        alike[fields].append(event_type)
-    for fields, event_types in alike.items():
-        shape = f'(?:{"|".join(f"(?<={name})" for name in event_types)})"{comma}"timestamp": ?"'
-        shape += f'({_TEXT})"' if "timestamp" in fields else f'{_TEXT}"'
-        names = sorted(fields, key="timestamp".__ne__)      # in the order of the groups
-        for name in names[names[0] == "timestamp":]:
-            kind = name.rstrip("12")
-            value = f"({_NUMBERS[kind]})" if kind in unquoted else f'"({_TEXT})"'
-            shape += f'{comma}"{name}"{colon}{value}'
-        getter = itemgetter(*(groups + names.index(name) for name in fields))
-        getters.update(dict.fromkeys(event_types, getter))
-        shapes.append(shape)
-        groups += len(fields)
-    getters[""] = itemgetter(slice(groups, None))
-    return re.compile(r'\{"event_type": ?"(%s)(?:%s)\}\r?\n|(.*)\n'
-                      % ("|".join(EVENTS), "|".join(shapes))), getters
-
-
-def style_of(text):
-    """Return the style of the first lines of a text (see usual_lines)."""
-    text = text[:500]
-    return (", " if ', "' in text else ",", ": " if '": ' in text else ":",
-            frozenset(_UNQUOTED.findall(text)))
-
-
-LINES, NUMBER_IDS = Memo(usual_lines), Memo(plain_number)
-NESTING = 100       # levels; Python's own limit differs between versions and processes
+    head = text[:500]
+    return EXPRESSIONS[", " if ', "' in head else ",", ": " if '": ' in head else ":",
+                       frozenset(_UNQUOTED.findall(head))]
 
 
 class Number(str):
@@ -807,6 +795,8 @@ def _no_constant(name):
 
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number,
                            parse_constant=_no_constant).decode
+NUMBER_IDS = Memo(plain_number)
+NESTING = 100       # levels; Python's own limit differs between versions and processes
 
 
 def nesting(text):
@@ -817,10 +807,7 @@ def nesting(text):
 
 
 def read_object(line):
-    """Return the JSON object on a line, its numbers as Number.  Raises Malformed.
-
-    Marks at the beginning of the line are dropped.
-    """
+    """Return the JSON object on a line, its numbers as Number.  Raises Malformed."""
     if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
         raise Malformed("not UTF-8")
     if line.count("[") + line.count("{") > NESTING and nesting(line) > NESTING:
@@ -844,8 +831,7 @@ def read_event(line):
         if not value or not isinstance(value, str):
             raise Malformed(name, " is missing" if name not in event else
                             " is not a non-empty string or a number")
-        is_id_number = type(value) is Number and name.startswith("id")
-        return NUMBER_IDS[value] if is_id_number else value
+        return NUMBER_IDS[value] if type(value) is Number and name.startswith("id") else value
 
     if "event_type" not in event and ("D" in event or "T" in event):
         raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
@@ -853,15 +839,11 @@ def read_event(line):
     if event_type not in EVENTS:
         raise Malformed(f'event_type "{quoted(event_type)[1:-1]}"',
                         f" is none of {', '.join(EVENTS)}")
-    return event_type, tuple(map(field, EVENTS[event_type][0]))
+    return event_type, [field(name) for name in EVENTS[event_type]]
 
 
 def whole_number(text, least):
-    """Return the int that text, 1-18 digits, stands for.  Raises ValueError.
-
-    >>> whole_number("50", least=2)
-    50
-    """
+    """Return the int, at least `least`, that text of 1-18 digits stands for.  Raises ValueError."""
     if not (isinstance(text, str) and re.fullmatch("[0-9]{1,18}", text) and int(text) >= least):
         raise ValueError(f"{quoted(str(text))} is not a whole number from {least} to 10^18 - 1")
     return int(text)
@@ -881,7 +863,7 @@ FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row 
 def kind_of_file(head, reason):
     """Return what a log without any event is, and a command that turns it into JSON lines.
 
-    `head` holds its first bytes, up to 64 KiB.  If the kind is not known, return `reason`.
+    `head` holds its first bytes, up to 64 KiB.  If they do not tell, return `reason`.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
@@ -901,7 +883,7 @@ def kind_of_file(head, reason):
 
 
 def decompressed(file, name):
-    """Return a file, or if it is compressed an unnamed temporary file with its content.
+    """Return the file, or if it is compressed, an unnamed file with what it unpacks to.
 
     Raises Failure if it cannot be unpacked.
     """
@@ -911,11 +893,12 @@ def decompressed(file, name):
     if not modules:
         return file
     import importlib
+    import shutil
     import tempfile
     try:
         unpacked = tempfile.TemporaryFile()
         with file, importlib.import_module(modules[0]).open(file) as packed:
-            unpacked.writelines(iter(partial(packed.read, CHUNK), b""))
+            shutil.copyfileobj(packed, unpacked)
         unpacked.flush()
     except Exception as error:          # each of the modules raises some of its own
         raise Failure(f"{name}: cannot be unpacked ({modules[0]}): {explained(error)}", 2) from None
@@ -939,7 +922,7 @@ class Log:
     def __init__(self, path, piece=CHUNK):
         self.name, self.piece, self.growing = "<stdin>" if path == "-" else path, piece, False
         self.start = self.size = 0
-        self.head = self.unread = b""       # a pipe's first bytes, and those that skip put back
+        self.head = self.unread = b""       # the first bytes read; those that a pipe's skip left
         try:
             if path == "-" and sys.stdin is None:
                 raise Failure("standard input is closed", 2)
@@ -956,33 +939,25 @@ class Log:
     def chunks(self, start=None, stop=None, on_read=ignore):
         """Yield the bytes of the lines from start to stop, some whole lines at a time.
 
-        NULs at the beginning of a line are dropped.  `on_read` is called with all bytes that
-        are read, and with none every WAIT seconds while a pipe is empty; if it then returns
-        True, the log ends there, and an incomplete line is dropped.
+        NULs at the beginning of a line are dropped.  on_read(data) is called with all bytes that
+        are read.  Before a pipe is read, and every WAIT seconds while it is empty, on_read(b"")
+        is called.  If that returns True, the log ends there, and an incomplete line is dropped.
         """
-        position, pieces = self.start if start is None else start, []
+        position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
-        while True:
-            data = self.read(position, stop, on_read)
-            if data is None:
-                return
+        while data := self.read(position, stop, on_read):
             position += len(data)
-            if not data:
-                if pieces and not self.growing:
-                    yield b"".join([*pieces, b"\n"])
-                return
             whole, newline, rest = data.rpartition(b"\n")
             if newline:
-                whole = b"".join([*pieces, whole, newline])
+                whole = b"".join([incomplete, whole, newline])
                 yield re.sub(rb"(?m)^\0+", b"", whole) if b"\0" in whole else whole
-                pieces = []
-            rest = rest if pieces else rest.lstrip(b"\0")
-            if rest:
-                pieces.append(rest)
+                incomplete = bytearray()
+            incomplete += rest if incomplete else rest.lstrip(b"\0")
+        if incomplete and data is not None and not self.growing:
+            yield bytes(incomplete) + b"\n"
 
     def read(self, position, stop, on_read):
-        """Return the next bytes, which on_read is told; none at the end of the log, and None
-        if on_read ends it before."""
+        """Return the next bytes: none at the end of the log, None if on_read ends it before."""
         try:
             data = (os.pread(self.file.fileno(), max(0, min(CHUNK, stop - position)), position)
                     if self.is_file else self.read_pipe(on_read))
@@ -990,6 +965,7 @@ class Log:
             error.filename = self.name
             raise
         if data:
+            self.head = self.head or data
             on_read(data)
         return data
 
@@ -1005,15 +981,14 @@ class Log:
             if poll.poll(1000 * self.WAIT):
                 data = self.file.read(self.piece)
                 if data is not None:            # None: another reader emptied the pipe
-                    self.head = self.head or data
                     return data
         return None
 
-    def skip(self, lines, on_read=ignore):
+    def skip(self, lines):
         """Begin after the first `lines` lines.  Raises Failure if there are fewer."""
         missing, rest = lines, b""
         while missing:
-            data = self.read(self.start, self.size, on_read)
+            data = self.read(self.start, self.size, ignore)
             if not data and not (missing == 1 and rest):    # its last line may lack a newline
                 raise Failure(f"{self.name}: has fewer than the {lines} lines that were read "
                               "before: it was rotated, or is another log", 2)
@@ -1026,9 +1001,8 @@ class Log:
     def boundaries(self, jobs, shard):
         """Return the jobs + 1 offsets at which the parts of shard (K, N) begin and end.
 
-        A line belongs to the part that it starts in.  A process first applies the events
-        before its part, which takes 1/JUDGE_TO_APPLY_RATIO of the time of judging them, so each
-        part is by that much smaller than the one before.
+        A line belongs to the part that it starts in.  A process first applies the events before
+        its part.  So that all take the same time, each part is smaller than the one before.
         """
         k, shards = shard
         begin, end = (self.start + (self.size - self.start) * number // shards
@@ -1037,103 +1011,113 @@ class Log:
         return [self.line_start(begin + int((end - begin) * place / ends[-1])) for place in ends]
 
     def line_start(self, offset):
-        """Return where the first line that starts at an offset or later does."""
+        """Return the offset, at least `offset`, where the next line starts, or the log's end."""
+        if offset <= self.start:
+            return self.start
         position = offset - 1
-        while self.start <= position < self.size:
-            data = os.pread(self.file.fileno(), CHUNK, position)
-            newline = data.find(b"\n")
-            if newline >= 0:
-                return position + newline + 1
-            position += len(data) or self.size
-        return min(max(position, self.start), self.size)
+        while data := self.read(position, self.size, ignore):
+            length = data.find(b"\n") + 1
+            if length:
+                return position + length
+            position += len(data)
+        return self.size
 
 
 def read_parameters(log, chunks, degree, tracked):
     """Return (D, T, the header's fields, the chunks of a batch log with the header left blank).
 
-    The header is the first line that is not blank.  `degree` and `tracked`, where they are
-    not None, override its D and T; with both given there may be no header.  Raises Failure.
+    The header is the first line that is not blank.  `degree` and `tracked` override its D and T
+    unless they are None; if both are given there need be no header.  Raises Failure.
     """
-    before = []
+    blank_lines, begin = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), []
     for data in chunks:
-        before.append(data)
-        if data.strip(BLANKS.encode()):
+        begin.append(data)
+        if not blank_lines.fullmatch(data):
             break
-    *before, data = before or [b""]
-    line, _, rest = data.lstrip(BLANKS.encode()).partition(b"\n")
-    lines = data.count(b"\n") - rest.count(b"\n")
-    number = sum(blank.count(b"\n") for blank in before) + lines
+    begin = b"".join(begin)
+    line, _, rest = begin[blank_lines.match(begin).end():].partition(b"\n")
+    number = begin.count(b"\n") - rest.count(b"\n")
     header, given = {}, degree and tracked
     try:
-        header = read_object(line.decode(errors="surrogateescape").lstrip(MARKS))
+        header = read_object(line.decode(errors="surrogateescape"))
         degree = degree or whole_number(header.get("D"), 1)
         tracked = tracked or whole_number(header.get("T"), 2)
     except ValueError as error:
         if not given:
-            reason = kind_of_file(log.head or data, str(error)) if line else "it is empty"
+            reason = kind_of_file(log.head, str(error)) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no D and T: {reason}", 2) from None
     if not given or "event_type" not in header and ("D" in header or "T" in header):
-        data = b"\n" * lines + rest
-    return degree, tracked, header, chain(before, [data], chunks)
+        begin = b"\n" * number + rest
+    return degree, tracked, header, chain([begin], chunks)
 
 
 Needs = namedtuple("Needs", "every audience window", defaults=(False, False, False))
-Needs.__doc__ = "What outputs need beyond the flagged purchases (see Judged)."
+Needs.__doc__ = """What outputs need beyond the flagged purchases, as bools: `every` purchase that
+is judged, and the fields `audience` and `window` of Judged."""
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
-Judged.__doc__ = """A purchase that was judged: which line of its Findings it is, from 0; the line;
-its user, canonical timestamp and exact cents; its Flag or None.  If needed: (size of its window,
-Baseline or None), and for a flagged one (friends, users to recommend the buyer to)."""
+Judged.__doc__ = """A purchase that was judged.
+
+place: number of lines before its line in the same Findings
+line: text of its line, without marks and newline
+user, timestamp, amount: the buyer; the normalized timestamp; exact cents
+flag: the Baseline of its window if it is flagged, else None
+window: (number of purchases in it, their Baseline or None if fewer than 2); None if not needed
+audience: (friends, users to recommend the buyer to); None if not needed or not flagged
+"""
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
+MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text as it was,
+with surrogates for bytes that are not UTF-8, and the kind and the text of its Malformed."""
 
-Findings = namedtuple("Findings", "before size lines events purchases first last judged malformed")
-Findings.__doc__ = """What came of some lines of a log: how many lines of the log are before them
-(set by Totals.add), their bytes, how many lines, events and purchases; the first and the last
-timestamp judged; the purchases judged (Judged), only the flagged ones unless all are needed;
-the malformed lines (MalformedLine)."""
+Findings = namedtuple("Findings", "before lines events purchases first last judged malformed")
+Findings.__doc__ = """What came of some consecutive lines of a log.
+
+before: number of lines of the log before them; 0 until `Totals.add` sets it
+lines: number of these lines, blank and malformed ones included
+events, purchases: number of events that were applied, and of purchases among them
+first, last: earliest and latest normalized timestamp of the purchases judged, "" without any
+judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
+malformed: list of MalformedLine, in order
+"""
 
 
 def replay(chunks, detector, purchase=None, strict=False):
     """Yield the Findings of each chunk of a log, having applied its events in their order.
 
-    purchase(user, timestamp, amount) applies a purchase, by default as `detector.record`,
-    and returns None or the fields of a Judged after its line.  With `strict` the first
-    malformed line is the last one read.
+    purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
+    returns None or a Judged's fields after `line`.  If `strict`, a malformed line ends the log.
     """
-    def other(line):
-        event_type, fields = read_event(line)
-        return actions[event_type][0](*fields)
-
-    methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
-    methods.update({"": other, "purchase": purchase or detector.record})
-    actions = {event_type: (methods[event_type], fields)
-               for event_type, fields in LINES[style_of("")][1].items()}
+    methods = {event_type: getattr(detector, event_type) for event_type in EVENTS}
+    methods["purchase"] = purchase = purchase or detector.record
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
+        rows = usual_lines(text).findall(text)
         lines, judged, malformed, blank, failure = None, [], [], 0, None
-        rows = LINES[style_of(text)][0].findall(text)
-        for place, row in enumerate(rows):
+        for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
-                action, fields = actions[row[0]]
-                found = action(*fields(row))
+                if user:
+                    found = purchase(user, timestamp, amount)
+                elif event_type:
+                    found = methods[event_type](id1, id2)
+                elif other.lstrip(MARKS).strip(BLANKS):
+                    event_type, fields = read_event(other)
+                    found = methods[event_type](*fields)
+                else:
+                    found, blank = None, blank + 1
                 if found:
                     lines = lines or text.split("\n")
                     judged.append(Judged(place, lines[place].lstrip(MARKS), *found))
             except Malformed as error:
                 lines = lines or text.split("\n")
-                if not lines[place].lstrip(MARKS).strip(BLANKS):
-                    blank += 1
-                    continue
                 malformed.append(MalformedLine(place, lines[place], error.kind, str(error)))
                 if strict:
-                    rows = rows[:place + 1]
-                    break
+                    del rows[place + 1:]    # the loop ends
             except NO_MEMORY as error:      # what was done before it counts
-                failure, rows = error, rows[:place]
-                break
-        yield Findings(0, len(data), len(rows), len(rows) - len(malformed) - blank,
+                failure = error
+                del rows[place:]
+        yield Findings(0, len(rows), len(rows) - len(malformed) - blank,
                        detector.history.recorded - recorded, "", "", judged, malformed)
         if failure:
             raise failure
@@ -1158,9 +1142,7 @@ def judge(chunks, detector, needs, strict=False):
         timestamps.append(when)
         if flag and needs.audience:
             audience = detector.social.audience(user, detector.degree)
-        if flag or needs.every:
-            return user, when, cents, flag, window, audience
-        return None
+        return (user, when, cents, flag, window, audience) if flag or needs.every else None
 
     for findings in replay(chunks, detector, purchase, strict):
         yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""))
