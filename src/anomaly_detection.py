@@ -743,24 +743,30 @@ CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # dropped before a line: byte-order marks, and NULs that a crash left
 
-# Event type -> its fields, in the order of the arguments of the Detector's method of that name
-# (a purchase's method is chosen by `replay`).  A new event type is one row and one method.
-EVENTS = {"purchase": ("id", "timestamp", "amount"),
-          "befriend": ("id1", "id2"),
-          "unfriend": ("id1", "id2")}
+# Event type -> (its fields, in the order of its method's arguments; the Detector's method).
+EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
+          "befriend": (("id1", "id2"), lambda detector: detector.befriend),
+          "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
 
 # Text without escapes, control characters and surrogates (bytes that are not UTF-8).
-_TEXT = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]{1,80}"
+_TEXT = r'[^"\\\x00-\x1f\ud800-\udfff]{1,80}'
 _NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
 _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
-def _usual_lines(style):
-    """Return the regular expression of usual_lines for (comma, colon, names of the numbers)."""
+def usual_lines(style):
+    """Return a regular expression whose `findall` takes the usual lines of a text apart.
+
+    A usual line is a purchase or an event of two users, in the challenge's order of fields and
+    in the style (see style_of).  It gives a row (timestamp, id, amount, "", "", "", "") or
+    ("", "", "", event type, id1, id2, "").  Any other line gives six empty texts and the line.
+    `read_event` reads all lines, the usual ones alike, but takes seven times as long.
+    """
     comma, colon, numbers = style
     user, amount = (f"({_NUMBERS[name]})" if name in numbers else f'"({_TEXT})"'
                     for name in ("id", "amount"))
-    of_two_users = "|".join(name for name, fields in EVENTS.items() if fields == ("id1", "id2"))
+    of_two_users = "|".join(name for name, (fields, _) in EVENTS.items()
+                            if fields == ("id1", "id2"))
     return re.compile(
         rf'\{{"event_type": ?"(?:purchase"{comma}"timestamp": ?"({_TEXT})"'
         rf'{comma}"id"{colon}{user}{comma}"amount"{colon}{amount}'
@@ -768,21 +774,15 @@ def _usual_lines(style):
         rf'{comma}"id1"{colon}{user}{comma}"id2"{colon}{user})\}}\r?\n|(.*)\n')
 
 
-EXPRESSIONS = Memo(_usual_lines)
+USUAL_LINES = Memo(usual_lines)
 
 
-def usual_lines(text):
-    """Return a regular expression whose `findall` takes the usual lines of a text apart.
-
-    A usual line is a purchase or an event of two users.  Its fields have the order of the
-    challenge's logs; its commas, colons and numbers are written as in the text's first lines.
-    Its row is (timestamp, id, amount, "", "", "", "") or ("", "", "", event type, id1, id2, "").
-    The row of any other line is six empty texts and the line.  `read_event` reads all lines,
-    and the usual ones with the same result, but takes seven times as long.
-    """
+def style_of(text):
+    """Return how the first lines of a text are written: the comma and the colon, each with a
+    blank or without, and which of "id" and "amount" are numbers."""
     head = text[:500]
-    return EXPRESSIONS[", " if ', "' in head else ",", ": " if '": ' in head else ":",
-                       frozenset(_UNQUOTED.findall(head))]
+    return (", " if ', "' in head else ",", ": " if '": ' in head else ":",
+            frozenset(_UNQUOTED.findall(head)))
 
 
 class Number(str):
@@ -839,7 +839,7 @@ def read_event(line):
     if event_type not in EVENTS:
         raise Malformed(f'event_type "{quoted(event_type)[1:-1]}"',
                         f" is none of {', '.join(EVENTS)}")
-    return event_type, [field(name) for name in EVENTS[event_type]]
+    return event_type, [field(name) for name in EVENTS[event_type][0]]
 
 
 def whole_number(text, least):
@@ -964,8 +964,11 @@ class Log:
         except OSError as error:
             error.filename = self.name
             raise
+        if not data and position < stop:
+            raise Failure(f"{self.name}: was truncated while it was read")
         if data:
-            self.head = self.head or data
+            if position == self.start:
+                self.head = data
             on_read(data)
         return data
 
@@ -1089,11 +1092,11 @@ def replay(chunks, detector, purchase=None, strict=False):
     purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
     returns None or a Judged's fields after `line`.  If `strict`, a malformed line ends the log.
     """
-    methods = {event_type: getattr(detector, event_type) for event_type in EVENTS}
+    methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     methods["purchase"] = purchase = purchase or detector.record
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
-        rows = usual_lines(text).findall(text)
+        rows = USUAL_LINES[style_of(text)].findall(text)
         lines, judged, malformed, blank, failure = None, [], [], 0, None
         for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
