@@ -19,7 +19,7 @@ import random_logs
 import reference
 from anomaly_detection import (
     EVENTS, NESTING, Detector, Malformed, Needs, amount_in_cents, dollars, judge, kind_of_file,
-    normalized_timestamp, read_event, replay, usual_lines)
+    normalized_timestamp, read_event, replay, style_of, usual_lines)
 
 # The beginnings of logs, each in another style: spaces after commas and colons, ids and amounts as numbers.
 STYLES = ['{"event_type":"purchase"%s"timestamp"%s"x"%s"id"%s%s%s"amount"%s%s}' % (
@@ -148,7 +148,7 @@ def by_reference(line):
 def by_expression(line, beginning):
     """The event of the regular expression for a log that begins so, None if it is malformed, or () if the line
     is left to JSON."""
-    row, = usual_lines(beginning).findall(line.decode(errors="surrogateescape") + "\n")
+    row, = usual_lines(style_of(beginning)).findall(line.decode(errors="surrogateescape") + "\n")
     when, buyer, paid, event_type, id1, id2, other = row
     if not buyer and not event_type:
         return ()
@@ -261,8 +261,11 @@ class Readers(unittest.TestCase):
             def close(self, user):
                 calls.append(user)
 
-        with patch.dict(EVENTS, block=("id1", "id2"), gift=("id", "timestamp", "amount"), close=("id1",)), \
-                patch.object(anomaly_detection, "EXPRESSIONS", anomaly_detection.Memo(anomaly_detection._usual_lines)):
+        rows = {"block": (("id1", "id2"), lambda detector: detector.block),
+                "gift": (("id", "timestamp", "amount"), lambda detector: detector.gift),
+                "close": (("id1",), lambda detector: detector.close)}
+        with patch.dict(EVENTS, rows), \
+                patch.object(anomaly_detection, "USUAL_LINES", anomaly_detection.Memo(usual_lines)):
             found, = replay([b"\n".join([*lines, b""])], Extended(1, 50))
         self.assertEqual(calls, [("1", "2"), ("2", "2024-03-01 09:00:00", "5000"), "7"])
         self.assertEqual((found.events, found.malformed), (3, []))
