@@ -1546,14 +1546,14 @@ tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20e
   table { font-size: 11px } }
 """
 _ROUND = [n * 10 ** zeros for zeros in range(120) for n in (1, 2, 5)]
-# The lengths of intervals, of time in seconds or of lines: {length: (its name, which part of a
-# timestamp or line number labels ticks so far apart)}.
-_TIMES = {n * unit: (f"{n} {name}", slice(*part)) for unit, name, part, numbers in (
-    (1, "s", (11, 19), (1, 2, 5, 10, 15, 30)), (60, "min", (11, 16), (1, 2, 5, 10, 15, 30)),
-    (3600, "h", (11, 16), (1, 2, 3)), (3600, "h", (5, 16), (6, 12)),
-    (86400, "d", (0, 10), (1, 2, 7, 14)), (86400, "d", (0, 7), (30, 60, 91, 182)),
-    (86400, "d", (0, 4), [365 * n for n in _ROUND[:11]])) for n in numbers}
-_LINES = {n: (f"{n:,} lines", slice(99)) for n in _ROUND}
+# Lengths of intervals, in seconds or lines -> their name, and the part of a position's text that
+# labels ticks so far apart.
+_TIMES = {n * unit: (f"{n} {name}", part) for unit, name, part, numbers in (
+    (1, "s", slice(11, 19), (1, 2, 5, 10, 15, 30)),
+    (60, "min", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "h", slice(11, 16), (1, 2, 3)),
+    (3600, "h", slice(5, 16), (6, 12)), (86400, "d", slice(10), (1, 2, 7, *_ROUND[3:18])))
+    for n in numbers}
+_LINES = {n: (f"{n:,} lines", slice(None)) for n in _ROUND}
 Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # a flagged purchase
 
 
@@ -1579,7 +1579,7 @@ class Tallies(dict):
 
 
 def legible(value, length=60):
-    """Return a text or int as HTML, cut to a length, all of whose characters can be seen."""
+    """Return a text or int as HTML, cut to a length, with invisible characters escaped."""
     from html import escape
     text = value if isinstance(value, str) else f"{value:,}"
     text = printable(text[:length + 1])
@@ -1640,11 +1640,10 @@ def seconds(timestamp):
 
 
 class Axis:
-    """The horizontal axis of both charts.  A position on it is a time in `seconds`, or how
-    many lines of the stream are before.
+    """The horizontal axis of both charts: time in `seconds`, or lines of the stream.
 
-    Intervals begin at multiples of their size, the shortest round one that makes at most
-    240 intervals of time, or 60 of lines.
+    The position of a line is the number of lines before it.  Intervals begin at multiples of
+    their size, the shortest round one that makes at most 240 intervals of time, or 60 of lines.
     """
 
     def __init__(self, over_time, first, last):
@@ -1664,7 +1663,7 @@ class Axis:
         return 100 * (position - self.begin) / (self.end - self.begin)
 
     def text(self, position):
-        """Return a position as a timestamp, at most the last there is, or as a number."""
+        """Return a position as a timestamp, at most the last of the year 9999, or a number."""
         if not self.over_time:
             return f"{position:,}"
         since = min(timedelta(seconds=position), datetime.max - datetime.min)
@@ -1675,15 +1674,10 @@ class Axis:
         return f"the {self.length} after {self.text(begin)}"
 
     def ticks(self):
-        """Return up to nine (per cent, label); when 30 days apart, at months or years."""
+        """Return up to nine (per cent, label)."""
         step = next(size for size in self.sizes if self.end - self.begin <= 8 * size)
-        positions = range(-(-self.begin // step) * step, self.end + 1, step)
-        part = self.sizes[step][1]
-        if part.stop < 10:
-            months = sorted({self.text(position)[part]
-                             for position in range(self.begin, self.end, self.size)})
-            positions = map(seconds, months[1::-(-len(months) // 8)])
-        return [(self.across(position), self.text(position)[part]) for position in positions]
+        return [(self.across(position), self.text(position)[self.sizes[step][1]])
+                for position in range(-(-self.begin // step) * step, self.end + 1, step)]
 
 
 class Report(Output):
@@ -1700,11 +1694,11 @@ class Report(Output):
     def __init__(self, path, context):
         super().__init__(path, context)
         self.by_timestamp, self.width = Tallies(), 19   # the width: characters that are kept
-        self.by_line, self.block = Tallies(), 1     # flagged lines by how many blocks are before
+        self.by_line, self.block = Tallies(), 1     # of flagged purchases, by block of lines
         self.users, self.largest = Counter(), {}    # user -> flagged purchases, the largest amount
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
         self.first = None               # how many lines are before the first purchase
-        self.begun = self.shown = None  # when the stream began; lines that the live page tells of
+        self.begun = self.shown = None  # time of the first tick; lines read for the live page
         self.due = 0                    # when a live page may be written
 
     def take(self, findings):
@@ -1733,9 +1727,9 @@ class Report(Output):
             self.by_line = self.by_line.joined(lambda block: block // 10)
 
     def tick(self):
-        """Show a live stream every two seconds, or 30 without new lines, in 2 % of the time.
+        """Write a page of a live stream every two seconds, or 30 if there are no new lines.
 
-        The run goes on without a page that cannot be written; the next one may succeed.
+        Pages take at most 2 % of the time.  A page that cannot be written costs nothing else.
         """
         begin, stream = time.monotonic(), self.context.stream_log
         idle = 30 if stream.lines == self.shown else 0
@@ -1862,7 +1856,7 @@ Logs: {", ".join(logs)}.
         def x(row):
             if not axis.over_time:
                 return axis.across(row.line - 1)
-            # Purchases of one second are strewn over the rest of its interval.
+            # Spread the purchases of one second over the rest of its interval.
             second = seconds(row.timestamp[:self.width])
             return axis.across(second + row.line * .618 % 1 * (axis.size - second % axis.size))
 
