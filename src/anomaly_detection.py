@@ -1853,12 +1853,8 @@ Logs: {", ".join(logs)}.
 
     def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""
-        def x(row):
-            if not axis.over_time:
-                return axis.across(row.line - 1)
-            # Spread the purchases of one second over the rest of its interval.
-            second = seconds(row.timestamp[:self.width])
-            return axis.across(second + row.line * .618 % 1 * (axis.size - second % axis.size))
+        def position(row):
+            return seconds(row.timestamp[:self.width]) if axis.over_time else row.line - 1
 
         def y(cents):
             return 200 - 200 * log10(max(cents, low) / low) / log10(high / low)
@@ -1872,14 +1868,20 @@ Logs: {", ".join(logs)}.
         grid = [n for n in _ROUND if low <= n <= high]
         y_ticks = [(y(n), "≤ " * (n == 1) + money(n).replace(".00", ""))
                    for n in grid[::-(-len(grid) // 8)]]
+        together, placed = Counter(map(position, rows)), Counter()
         for row in rows:
+            # Purchases of one second stand side by side, up to the end of its interval.
+            begin = position(row)
+            room = axis.size - begin % axis.size
+            x = axis.across(begin + room * placed[begin] / together[begin])
+            placed[begin] += 1
             limit = row.mean + detector.deviations * row.sd
             marks.append((
                 f"line {row.line}, {row.timestamp}, user {legible(row.user)}: "
                 f"{money(row.amount)}, mean {money(row.mean)}, limit {money(limit)}",
-                f'<line x1="{x(row):.2f}%" x2="{x(row):.2f}%" y1="{y(row.mean):.1f}" '
+                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" '
                 f'y2="{y(limit):.1f}" stroke="currentColor" stroke-opacity=".4"/>'
-                f'<circle cx="{x(row):.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
+                f'<circle cx="{x:.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
         some = len(rows) < self.context.stream_log.counts["flagged"]
         words = f"The {len(rows)} farthest above their mean. " * some + (
             "On a logarithmic scale, each above a line from its mean to its limit, "

@@ -186,9 +186,13 @@ class Axis:
                 for begin in sorted(purchases if self.over_time else flags)]
 
     def dots(self):
-        """[(per cent, purchase)]: those of one second are strewn over the rest of its interval."""
-        return [(self.across(place + self.over_time * (p.line * .618 % 1) * (self.size - place % self.size)), p)
-                for p in farthest([p for p in self.judged if p.verdict])[:500] for place in [self.place(p)]]
+        """[(per cent, purchase)]: those of one second share the room to the end of its interval."""
+        shown = farthest([p for p in self.judged if p.verdict])[:500]
+        places = defaultdict(list)
+        for p in shown:
+            places[self.place(p)].append(p)
+        return [(self.across(place + (self.size - place % self.size) * places[place].index(p) / len(places[place])), p)
+                for p in shown for place in [self.place(p)]]
 
 
 # --- reading a page -----------------------------------------------------------
