@@ -1465,23 +1465,22 @@ class Snapshot(Output):
 
 # ---------------------------------------------------------------------- report
 
+# Colors are attributes of the shapes, for a page whose style sheet is blocked.  Their contrast
+# is at least 3 : 1 on light and dark backgrounds.
+_GRID = 'stroke="currentColor" stroke-opacity=".15"'
+_FLAG = 'fill="#ef4444" fill-opacity=".4" stroke="#ef4444"'
+_BAR = ' fill="#3b82f6" fill-opacity="1" stroke="none" shape-rendering="crispEdges"'
 _STYLE = """
-:root { color-scheme: light dark; background: Canvas;
-  --data: #4493f8; --flag: #cf222e; --faint: #59636e }
-@media (prefers-color-scheme: dark) {
-  :root { --data: #1f6feb; --flag: #ff7b72; --faint: #9da7b1 } }
+:root { color-scheme: light dark }
 body { margin: 0 auto; padding: 8px 16px; max-width: 1100px; overflow-wrap: anywhere;
   font: 16px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums }
-h1 { font-size: 24px } p { max-width: 50em } h2 { font-size: 16px; margin: 32px 0 0 }
-h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; color: var(--faint) }
-figure { margin: 0 36px 0 64px } svg { font-size: 12px; fill: var(--faint) }
-line { stroke: var(--faint) } .data { fill: var(--data) }
-.flag { fill: var(--flag); stroke: var(--flag) }
-.tables { display: flex; flex-wrap: wrap; gap: 0 64px } section { max-width: 100% }
-.tables div { overflow-x: auto; background: linear-gradient(90deg, Canvas 50%, #0000) local,
-  linear-gradient(270deg, Canvas 50%, #0000) 100% 0 local, linear-gradient(90deg, #8888, #0000),
-  linear-gradient(270deg, #8888, #0000) 100% 0; background-repeat: no-repeat;
-  background-size: 48px 100%, 48px 100%, 16px 100%, 16px 100% }
+h1 { font-size: 24px } h2 { font-size: 16px; margin: 32px 0 0 } p { max-width: 50em }
+h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; opacity: .7 }
+figure { margin: 0 36px 0 64px } section { max-width: 100% }
+.tables { display: flex; flex-wrap: wrap; gap: 0 64px }
+.tables div { overflow-x: auto; background: no-repeat local 100% 0 / 48px 100%
+  linear-gradient(270deg, Canvas 50%, #0000), no-repeat 100% 0 / 16px 100%
+  linear-gradient(270deg, #8888, #0000) }
 table { border-collapse: collapse; font-size: 14px; width: max-content }
 td, thead th, time, span { white-space: nowrap }
 th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
@@ -1493,17 +1492,16 @@ tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20e
   .tables { display: block } .tables div { overflow: visible; background: none }
   table { font-size: 11px } }
 """
-# The colors of the light scheme as attributes, for a page whose style sheet is blocked.
-_FAINT, _LAYERS = "#59636e", {
-    "data": 'class="data" fill="#4493f8" shape-rendering="crispEdges"',
-    "flag": 'class="flag" fill="#cf222e" fill-opacity=".4" stroke="#cf222e"'}
-_DAY, _LAST_SECOND = 86400, 315537897599       # the last second of the year 9999
-_ROUND = [n * 10 ** zeros for zeros in range(20) for n in (1, 2, 5)]
-_INTERVALS = {n * size: f"{n} {unit}" for size, unit, numbers in (
-    (1, "s", (1, 2, 5, 10, 15, 30)), (60, "min", (1, 2, 5, 10, 15, 30)),
-    (3600, "h", (1, 2, 3, 6, 12)),
-    (_DAY, "d", (1, 2, 7, 14, 30, 60, 91, 182, *(365 * n for n in _ROUND[:11])))) for n in numbers}
-_WIDTHS = {19: "seconds", 16: "minutes", 13: "hours", 10: "days", 7: "months", 4: "years"}
+_ROUND = [n * 10 ** zeros for zeros in range(120) for n in (1, 2, 5)]
+# Lengths of intervals, in seconds or lines -> their name, and the part of a position's text that
+# labels ticks so far apart.
+_TIMES = {n * unit: (f"{n} {name}", part) for unit, name, part, numbers in (
+    (1, "s", slice(11, 19), (1, 2, 5, 10, 15, 30)),
+    (60, "min", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "h", slice(11, 16), (1, 2, 3)),
+    (3600, "h", slice(5, 16), (6, 12)), (86400, "d", slice(10), (1, 2, 7, *_ROUND[3:18])))
+    for n in numbers}
+_LINES = {n: (f"{n:,} lines", slice(None)) for n in _ROUND}
+Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # a flagged purchase
 
 
 class Tallies(dict):
@@ -1522,13 +1520,13 @@ class Tallies(dict):
         return larger
 
     def most(self, column):
-        """Return the 20 (key, tally) with the largest sums in a column, the least key first."""
-        return nsmallest(20, ((key, tally) for key, tally in self.items() if tally[column]),
-                         key=lambda item: (-item[1][column], item[0]))
+        """Return the 20 (rank, key, tally) with the largest sums in a column, least key first."""
+        found = nsmallest(20, ((-tally[column], key) for key, tally in self.items()))
+        return [(rank, key, self[key]) for rank, (number, key) in enumerate(found, 1) if number]
 
 
 def legible(value, length=60):
-    """Return a text or int as HTML, cut to a length, all of whose characters can be seen."""
+    """Return a text or int as HTML, cut to a length, with invisible characters escaped."""
     from html import escape
     text = value if isinstance(value, str) else f"{value:,}"
     text = printable(text[:length + 1])
@@ -1551,32 +1549,35 @@ def table(name, caption, count, heads, rows):
              "user": '<th scope="row">%s</th>'}
     row = "<tr>%s</tr>\n" % "".join(cells.get(head, "<td>%s</td>") for head in heads)
     body = "".join(row % tuple(map(legible, values)) for values in rows)
-    part = "" if 0 < count == len(rows) else f"{len(rows)} of {count:,}" if count else "none"
-    return (f'<section><h2 id="{name}-title">{caption} <small>{part}</small></h2>\n'
-            f'<div tabindex="0"><table id="{name}" aria-labelledby="{name}-title">\n'
-            f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}</tbody></table></div></section>\n")
+    part = f"{len(rows)} of {count:,}" if len(rows) < count else ""
+    return f"""<section><h2>{caption} <small>{part}</small></h2>
+<div tabindex="0"><table id="{name}" aria-label="{caption}"><thead><tr>{columns}</tr></thead>
+<tbody>
+{body}</tbody></table></div></section>
+"""
 
 
-def chart(name, title, words, x_ticks, y_ticks, **layers):
+def chart(name, title, words, x_ticks, y_ticks, marks):
     """Return a heading, words and an <svg> of marks on a grid, 200 pixels high.
 
-    The ticks are (position, label).  A layer is a list of (what a mark is, its shapes).
-    Horizontal positions are in per cent of the plot and all else is in pixels, so text is
-    as large on any screen.
+    The ticks are (position, label), the marks (what it is, its shapes).  Horizontal positions
+    are in per cent of the plot and all else is in pixels, so text is as large on any screen.
     """
-    grid = "".join([*(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="200"/>' for x, label in x_ticks),
-                    *(f'<line x2="100%" y1="{y:.1f}" y2="{y:.1f}"/>' for y, label in y_ticks)])
-    below = "".join(f'<text x="{x:.2f}%" y="220">{label}</text>' for x, label in x_ticks)
-    left = "".join(f'<text x="-10" y="{y + 4:.1f}">{label}</text>' for y, label in y_ticks)
-    plot = "\n".join(f"<g {_LAYERS[layer]}>\n%s</g>" % "\n".join(
-        f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
-        for layer, marks in layers.items())
-    return (f'<h2>{title}</h2>\n<p>{words}</p>\n<figure><svg id="{name}" role="img" width="100%" '
-            f'height="264" overflow="visible" font-size="12" fill="{_FAINT}">\n'
-            f"<title>{title}</title><desc>{words}</desc>\n"
-            f'<g transform="translate(0 36)"><g stroke="{_FAINT}" stroke-opacity=".2">{grid}</g>\n'
-            f'<g class="x" text-anchor="middle">{below}</g>\n'
-            f'<g class="y" text-anchor="end">{left}</g>\n{plot}</g></svg></figure>\n')
+    x_axis = "".join(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="200" {_GRID}/>'
+                     f'<text x="{x:.2f}%" y="220">{label}</text>' for x, label in x_ticks)
+    y_axis = "".join(f'<line x2="100%" y1="{y:.1f}" y2="{y:.1f}" {_GRID}/>'
+                     f'<text x="-10" y="{y + 4:.1f}">{label}</text>' for y, label in y_ticks)
+    plot = "\n".join(f"<g><title>{what}</title>{shapes}</g>" for what, shapes in marks)
+    return f"""<h2>{title}</h2>
+<p>{words}</p>
+<figure><svg id="{name}" role="img" width="100%" height="264" overflow="visible"
+font-size="12" fill="currentColor" fill-opacity=".7">
+<title>{title}</title><desc>{words}</desc>
+<g transform="translate(0 36)"><g class="x" text-anchor="middle">{x_axis}</g>
+<g class="y" text-anchor="end">{y_axis}</g>
+<g {_FLAG}>
+{plot}</g></g></svg></figure>
+"""
 
 
 def seconds(timestamp):
@@ -1585,26 +1586,20 @@ def seconds(timestamp):
     return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
 
 
-def timestamp_at(second):
-    """Return the timestamp so many seconds after the year 1 began."""
-    return str(datetime.min + timedelta(seconds=min(second, _LAST_SECOND)))
-
-
 class Axis:
-    """The horizontal axis of both charts: time, in `seconds`, or the lines of the stream.
+    """The horizontal axis of both charts: time in `seconds`, or lines of the stream.
 
-    The position of a line is how many precede it.  Intervals begin at multiples of their size,
-    the shortest round one that makes at most 240 intervals of time, or 60 of lines.
+    The position of a line is the number of lines before it.  Intervals begin at multiples of
+    their size, the shortest round one that makes at most 240 intervals of time, or 60 of lines.
     """
 
     def __init__(self, over_time, first, last):
         self.over_time = over_time
-        self.sizes, most = (_INTERVALS, 240) if over_time else (_ROUND, 60)
-        self.size = size = next(
-            size for size in self.sizes if last // size - first // size < most)
+        self.sizes, most = (_TIMES, 240) if over_time else (_LINES, 60)
+        self.size = next(size for size in self.sizes if last // size - first // size < most)
+        self.length = self.sizes[self.size][0]
         self.begin = self.interval(first)
-        self.end = max(self.interval(last) + size, self.begin + 10 * size)
-        self.width = self.across(self.begin + size)     # of an interval
+        self.end = max(self.interval(last) + self.size, self.begin + 10 * self.size)
 
     def interval(self, position):
         """Return where the interval of a position begins."""
@@ -1614,30 +1609,22 @@ class Axis:
         """Return a position in per cent of the axis."""
         return 100 * (position - self.begin) / (self.end - self.begin)
 
+    def text(self, position):
+        """Return a position as a timestamp, at most the last of the year 9999, or a number."""
+        if not self.over_time:
+            return f"{position:,}"
+        since = min(timedelta(seconds=position), datetime.max - datetime.min)
+        return str(datetime.min + since)[:19]
+
     def name(self, begin):
         """Return what the interval is called that begins at a position."""
-        if self.over_time:
-            return f"the {_INTERVALS[self.size]} from {timestamp_at(begin)}"
-        return f"lines {begin + 1:,}–{begin + self.size:,}"
+        return f"the {self.length} after {self.text(begin)}"
 
     def ticks(self):
-        """Return up to nine (per cent, label); when 30 days apart, at months or years."""
-        span = self.end - self.begin
-        step = next(size for size in self.sizes if span <= 8 * size)
-        positions = range(-(-self.begin // step) * step, self.end + 1, step)
-        if not self.over_time:
-            return [(self.across(position), f"{position:,}") for position in positions]
-        part = slice(10) if step >= _DAY else slice(
-            11 if span <= _DAY else 5, 16 if step >= 60 else 19)
-        if step >= 30 * _DAY:
-            part = slice(7 if step < 365 * _DAY else 4)
-            months = sorted({timestamp_at(second)[part]
-                             for second in range(self.begin, self.end, self.size)})
-            positions = map(seconds, months[1::-(-len(months) // 8)])
-        return [(self.across(second), timestamp_at(second)[part]) for second in positions]
-
-
-Row = namedtuple("Row", "below_mean timestamp line user amount mean sd")    # a flagged purchase
+        """Return up to nine (per cent, label)."""
+        step = next(size for size in self.sizes if self.end - self.begin <= 8 * size)
+        return [(self.across(position), self.text(position)[self.sizes[step][1]])
+                for position in range(-(-self.begin // step) * step, self.end + 1, step)]
 
 
 class Report(Output):
@@ -1654,14 +1641,12 @@ class Report(Output):
     def __init__(self, path, context):
         super().__init__(path, context)
         self.by_timestamp, self.width = Tallies(), 19   # the width: characters that are kept
-        self.by_line, self.block = Tallies(), 1     # by lines before the block of a flagged line
-        self.users = {}                 # user -> (flags, largest amount, first timestamp and line)
-        self.farthest = []              # Rows, those farthest above their mean
-        self.judged = self.flagged = 0
-        self.first = self.last = 0      # how many lines precede the first purchase, and the last
-        self.begun = self.shown = None  # when the stream began; lines that the live page tells of
-        self.due = self.stale = 0       # when a live page may be written; when it must be
-        self.warned = False
+        self.by_line, self.block = Tallies(), 1     # of flagged purchases, by block of lines
+        self.users, self.largest = Counter(), {}    # user -> flagged purchases, the largest amount
+        self.farthest = []              # the `dots` Rows farthest above their mean, in order
+        self.first = None               # how many lines are before the first purchase
+        self.begun = self.shown = None  # time of the first tick; lines read for the live page
+        self.due = 0                    # when a live page may be written
 
     def take(self, findings):
         by_timestamp, width = self.by_timestamp, self.width
@@ -1669,65 +1654,44 @@ class Report(Output):
             tally = by_timestamp[judged.timestamp[:width]]
             tally[0] += 1
             tally[1] += judged.amount
-            if judged.flag is not None:
-                self.take_flagged(judged, findings.before + judged.place + 1, tally)
-        if findings.judged:
-            if not self.judged:
-                self.first = findings.before + findings.judged[0].place
-            self.last = findings.before + findings.judged[-1].place
-        self.judged += len(findings.judged)
+        if findings.judged and self.first is None:
+            self.first = findings.before + findings.judged[0].place
+        for place, _, user, timestamp, amount, (mean, sd), *_ in flagged(findings):
+            before = findings.before + place
+            for tally in by_timestamp[timestamp[:width]], self.by_line[before // self.block]:
+                tally[2] += 1
+                tally[3] += amount
+                tally[4] += amount * amount
+            self.users[user] += 1
+            self.largest[user] = max(amount, self.largest.get(user, amount))
+            insort(self.farthest, Row(mean - amount, before + 1, timestamp, user, amount, mean, sd))
+            del self.farthest[self.dots:]
         while len(self.by_timestamp) > self.limit:
-            self.shorten()
+            self.width -= 3
+            self.by_timestamp = self.by_timestamp.joined(lambda timestamp: timestamp[:self.width])
         while len(self.by_line) > self.limit:
             self.block *= 10
-            self.by_line = self.by_line.joined(lambda position: position - position % self.block)
-
-    def take_flagged(self, judged, line, of_timestamp):
-        """Note a flagged purchase, its line in the stream, and the tally of its timestamp."""
-        _, _, user, timestamp, amount, (mean, sd), *_ = judged
-        self.flagged += 1
-        for tally in of_timestamp, self.by_line[(line - 1) // self.block * self.block]:
-            tally[2] += 1
-            tally[3] += amount
-            tally[4] += amount * amount
-        number, largest, first = self.users.get(user, (0, amount, (timestamp, line)))
-        self.users[user] = number + 1, max(largest, amount), min(first, (timestamp, line))
-        self.farthest.append(Row(mean - amount, timestamp, line, user, amount, mean, sd))
-        if len(self.farthest) > 2 * self.dots:
-            self.rank()
-
-    def rank(self):
-        """Keep the farthest, in order; of equals the earlier stands first."""
-        self.farthest.sort()
-        del self.farthest[self.dots:]
-
-    def shorten(self):
-        """Keep less of every timestamp."""
-        self.width = next(width for width in _WIDTHS if width < self.width)
-        self.by_timestamp = self.by_timestamp.joined(lambda timestamp: timestamp[:self.width])
+            self.by_line = self.by_line.joined(lambda block: block // 10)
 
     def tick(self):
-        """Show how a live stream goes on, when there are more lines or the page is stale.
+        """Write a page of a live stream every two seconds, or 30 if there are no new lines.
 
-        Pages take at most 2 % of the time, and are at least two seconds apart.  The run goes
-        on without a page that cannot be written; the next one may succeed.
+        Pages take at most 2 % of the time.  A page that cannot be written costs nothing else.
         """
-        begin, lines = time.monotonic(), self.context.stream_log.lines
-        if not self.context.live or self.direct or begin < self.due or (
-                lines == self.shown and begin < self.stale):
+        begin, stream = time.monotonic(), self.context.stream_log
+        idle = 30 if stream.lines == self.shown else 0
+        if not self.context.live or self.direct or begin < self.due + idle:
             return
         self.begun = self.begun or begin
-        # Browsers reload the page as often as purchases are flagged: after 30 seconds at least,
-        # since a reload takes a text selection away, and after 300 at most.
-        reload = round(min(max((begin - self.begun) / (self.flagged + 1), 30), 300))
+        # Browsers reload the page as often as purchases are flagged, within these limits: a
+        # reload takes a text selection away.
+        between_flags = (begin - self.begun) / (stream.counts["flagged"] + 1)
         try:
-            self.show(reload)
-            self.shown, self.stale = lines, begin + reload
+            self.show(round(min(max(between_flags, 30), 300)))
+            self.shown = stream.lines
         except (OSError, Failure) as error:
-            if not self.warned:
-                self.context.console.warn(f"{self.path}: live page not written: "
-                                          f"{getattr(error, 'strerror', error)}")
-            self.warned = True
+            self.context.console.warn(f"{self.path}: live page not written: "
+                                      f"{getattr(error, 'strerror', error)}")
         end = time.monotonic()
         self.due = end + max(2, 50 * (end - begin))
 
@@ -1759,166 +1723,141 @@ class Report(Output):
 
     def page(self, reload=None):
         """Return the page.  If it is live, a browser reads it again every `reload` seconds."""
-        self.rank()
-        detector, batch, stream = (
-            self.context.detector, self.context.batch_log, self.context.stream_log)
-        refresh = f'<meta http-equiv="refresh" content="{reload}">' if reload else ""
-        first, last = min(self.by_timestamp, default=""), max(self.by_timestamp, default="")
-        span = f", from <time>{first}</time> to <time>{last}</time>" if first < last else (
-            f", at <time>{first}</time>" if first else "")
-        percent = money(10000 * self.flagged // max(self.judged, 1))
+        detector, batch, stream, *_ = self.context
+        judged, flags = stream.counts["purchases"], stream.counts["flagged"]
+        period = " to ".join(f"<time>{timestamp}</time>"
+                             for timestamp in sorted({stream.first, stream.last}))
         logs = [legible(log.name, 4096).replace("/", "/<wbr/>") for log in (batch, stream)]
+        refresh = as_of = ""
+        if reload:
+            refresh = f'<meta http-equiv="refresh" content="{reload}">'
+            as_of = (f"<p>This page is as of line {stream.lines:,} of the stream. It was written "
+                     f"at <time>{time.strftime('%Y-%m-%d %H:%M:%S %z')}</time> and is loaded again "
+                     f"every {reload} s. If it is more than {3 * reload} s old, the run has "
+                     "ended.</p>")
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-{refresh}
-<title>Anomalous purchases in {legible(stream.name)}</title>
+{refresh}<title>Anomalous purchases in {legible(stream.name)}</title>
 <style>{_STYLE}</style></head>
 <body><h1>Anomalous purchases</h1>
-<p>Purchases judged: <b>{self.judged:,}</b>{span}. Flagged: <b>{self.flagged:,}</b> ({percent}%),
-for being more than {self.deviations()} sd above the mean of the last T = {detector.tracked:,}
-purchases in the buyer’s network, D = {detector.degree:,} degrees. The sd (standard deviation)
-tells how far those amounts usually are from their mean.
+<p>Purchases judged: <b>{judged:,}</b>{f" ({period})" * bool(judged)}.
+Flagged: <b>{flags:,}</b> ({money(10000 * flags // max(judged, 1))}%), for being above
+{detector.limit} of the last T = {detector.tracked:,} purchases in the buyer’s network,
+D = {detector.degree:,} degrees. The sd (standard deviation) tells how far those amounts
+usually are from their mean.
 Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
 Logs: {", ".join(logs)}.
-{"" if self.width == 19 else f"Timestamps, being so many, are cut to {_WIDTHS[self.width]}."}</p>
-{self.as_of(reload) if reload else ""}
-{self.charts(first, last) if first else ""}<div class="tables">
+{f"Timestamps, being so many, are cut to {self.width} characters." * (self.width < 19)}</p>
+{as_of}
+{self.charts() if judged else ""}<div class="tables">
 {self.tables()}</div></body></html>
 """
 
-    def deviations(self):
-        """Return as text how many sd the limit is above the mean."""
-        return dollars(100 * self.context.detector.deviations).rstrip("0").rstrip(".")
-
-    def as_of(self, reload):
-        """Return a paragraph that tells how old a live page is."""
-        stream, now = self.context.stream_log, time.strftime("%Y-%m-%d %H:%M:%S %z")
-        last = f", with purchases up to <time>{stream.last}</time>" if stream.last else ""
-        return (f"<p>This page is as of line {stream.lines:,} of the stream{last}. It was written "
-                f"at <time>{now}</time> and is loaded again every {reload} s. If it is more than "
-                f"{3 * reload} s old, the run has ended.</p>")
-
-    def charts(self, first, last):
+    def charts(self):
         """Return both charts, over time if that tells the purchases apart.
 
-        It does if half of the purchases take at least 10 intervals of time, or more intervals
-        than a third of the number of purchases.  If not, and if some purchases are flagged, the
-        charts follow the lines.
+        If one interval of time has more than two purchases and more than 10 % of all, and some
+        are flagged, the charts follow the lines.
         """
-        axis, tallies = Axis(True, seconds(first), seconds(last)), self.by_timestamp
+        stream, tallies = self.context.stream_log, self.by_timestamp
+        first, last = (timestamp[:self.width] for timestamp in (stream.first, stream.last))
+        axis = Axis(True, seconds(first), seconds(last))
         if axis.size >= 60:             # a third of the time for 99,000 seconds
             tallies = tallies.joined(lambda timestamp: timestamp[:16])
         tallies = tallies.joined(lambda timestamp: axis.interval(seconds(timestamp)))
-        fullest = sorted((tally[0] for tally in tallies.values()), reverse=True)
-        half = 1 + sum(2 * number < self.judged for number in accumulate(fullest))
-        if self.flagged and half < 10 and 3 * half <= self.judged:
-            axis = Axis(False, self.first, self.last)
-            tallies = self.by_line.joined(axis.interval)
+        most = max(tally[0] for tally in tallies.values())
+        if self.farthest and most > max(2, stream.counts["purchases"] / 10):
+            axis = Axis(False, self.first, stream.lines - 1)
+            tallies = self.by_line.joined(lambda block: axis.interval(block * self.block))
         return self.intervals(axis, tallies) + self.amounts(axis)
 
     def intervals(self, axis, tallies):
-        """Return the first chart, of Tallies by the positions where intervals begin.
-
-        It shows purchases over time, or flagged purchases by lines.
-        """
-        column = 0 if axis.over_time else 2
+        """Return the chart of Tallies by interval: purchases over time, or flagged ones by line."""
+        if axis.over_time:
+            column, title = 0, f"Purchases per {axis.length}"
+            words = "The dots above are for flagged ones, larger for more."
+        else:
+            column, title = 2, f"Flagged purchases per {axis.length}"
+            words = "Time hardly tells the purchases apart, so the charts follow the lines."
         most = max(tally[column] for tally in tallies.values())
         step = next(n for n in _ROUND if 4 * n >= most)
-        top = -(-most // step) * step
-        ticks = [(200 - 200 * n / top, f"{n:,}") for n in range(0, top + 1, step)]
-        bars, pins = [], []
+        y_ticks = [(200 - 200 * n / most, f"{n:,}") for n in range(0, most + 1, step)]
+        width, marks = axis.across(axis.begin + axis.size), []
         for begin, tally in sorted(tallies.items()):
-            purchases = f"purchases {tally[0]:,}, " if axis.over_time else ""
-            what = f"{axis.name(begin)}: {purchases}flagged {tally[2]:,}"
-            x, height = axis.across(begin), 200 * tally[column] / top
-            bars.append((what, f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
-                               f'width="{axis.width + .05:.2f}%"/>'))
-            if tally[2]:
-                pins.append((what, f'<circle cx="{x + axis.width / 2:.2f}%" cy="-16" '
-                                   f'r="{2 + 3.5 * log10(1 + tally[2]):.1f}"/>'))
-        below = " ".join(f"{what}: <span>{axis.name(begin)}</span> ({name} {tally[at]:,})."
-                         for what, name, at in (("Busiest", "purchases", 0),
-                                                ("Most flags", "flagged", 2))
-                         for begin, tally in tallies.most(at)[:1])
-        if axis.over_time:
-            title, layers = "Purchases over time", {"data": bars, "flag": pins}
-            words = (f"Purchases per {_INTERVALS[axis.size]}. The dots above are for flagged ones, "
-                     "larger for more.")
-        else:
-            title, layers = "Flagged purchases in the order of the stream", {"flag": bars}
-            words = (f"Flagged purchases per {axis.size:,} lines. Time hardly tells the purchases "
-                     "apart, so the charts follow the lines of the stream.")
-        return chart("intervals", title, words, axis.ticks(), ticks, **layers) + f"<p>{below}</p>\n"
+            x, height = axis.across(begin), 200 * tally[column] / most
+            shapes = (f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
+                      f'width="{width + .05:.2f}%"{_BAR * axis.over_time}/>')
+            if axis.over_time and tally[2]:
+                shapes += (f'<circle cx="{x + width / 2:.2f}%" cy="-16" '
+                           f'r="{2 + 3.5 * log10(1 + tally[2]):.1f}"/>')
+            purchases = f"purchases {tally[0]:,}, " * axis.over_time
+            marks.append((f"{axis.name(begin)}: {purchases}flagged {tally[2]:,}", shapes))
+        peaks = " ".join(f"{what}: <span>{axis.name(begin)}</span> ({tally[column]:,})."
+                         for what, column in (("Most purchases", 0), ("Most flags", 2))
+                         for _, begin, tally in tallies.most(column)[:1])
+        return chart("intervals", title, words, axis.ticks(), y_ticks, marks) + f"<p>{peaks}</p>\n"
 
     def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""
-        if not self.farthest:
-            return "<h2>Flagged amounts</h2>\n<p>Nothing is flagged.</p>\n"
-        least = max(1, min(row.mean for row in self.farthest))
-        low = max(n for n in _ROUND if n <= least)
-        high = next(n for n in _ROUND if n > max(low, *(row.amount for row in self.farthest)))
+        def position(row):
+            return seconds(row.timestamp[:self.width]) if axis.over_time else row.line - 1
 
         def y(cents):
             return 200 - 200 * log10(max(cents, low) / low) / log10(high / low)
 
-        grids = ([n for n in _ROUND[::every] if low <= n <= high] for every in (1, 3, 6, 9))
-        grid = next(grid for grid in grids if len(grid) <= 8)
-        marks = []
-        for x, row in self.places(axis):
-            limit = row.mean + self.context.detector.deviations * row.sd
+        rows, detector, marks = self.farthest, self.context.detector, []
+        if not rows:
+            return "<h2>Flagged amounts</h2>\n<p>Nothing is flagged.</p>\n"
+        least = max(1, min(row.mean for row in rows))
+        low = max(n for n in _ROUND if n <= least)
+        high = next(n for n in _ROUND if n > max(low, *(row.amount for row in rows)))
+        grid = [n for n in _ROUND if low <= n <= high]
+        y_ticks = [(y(n), "≤ " * (n == 1) + money(n).replace(".00", ""))
+                   for n in grid[::-(-len(grid) // 8)]]
+        together, placed = Counter(map(position, rows)), Counter()
+        for row in rows:
+            # Purchases of one second stand side by side, up to the end of its interval.
+            begin = position(row)
+            room = axis.size - begin % axis.size
+            x = axis.across(begin + room * placed[begin] / together[begin])
+            placed[begin] += 1
+            limit = row.mean + detector.deviations * row.sd
             marks.append((
                 f"line {row.line}, {row.timestamp}, user {legible(row.user)}: "
                 f"{money(row.amount)}, mean {money(row.mean)}, limit {money(limit)}",
-                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" y2="{y(limit):.1f}" '
-                f'stroke="{_FAINT}" stroke-opacity=".6"/>'
+                f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" '
+                f'y2="{y(limit):.1f}" stroke="currentColor" stroke-opacity=".4"/>'
                 f'<circle cx="{x:.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
-        words = f"The {len(marks)} farthest above their mean. " * (len(marks) < self.flagged) + (
+        some = len(rows) < self.context.stream_log.counts["flagged"]
+        words = f"The {len(rows)} farthest above their mean. " * some + (
             "On a logarithmic scale, each above a line from its mean to its limit, "
-            f"mean + {self.deviations()} sd.")
-        return chart("amounts", "Flagged amounts", words, axis.ticks(), [
-            (y(n), "≤ " * (n == 1) + (f"{n // 100:,}" if n >= 100 else dollars(n)))
-            for n in grid], flag=marks)
-
-    def places(self, axis):
-        """Yield (per cent of the axis, Row) of the farthest, in the order of the axis.
-
-        Those of one second stand side by side, up to the end of its interval.
-        """
-        def position(row):
-            return seconds(row.timestamp[:self.width]) if axis.over_time else row.line - 1
-
-        rows = sorted(self.farthest, key=lambda row: (position(row), row.line))
-        for begin, together in groupby(rows, position):
-            together = list(together)
-            room = axis.size - begin % axis.size
-            for place, row in enumerate(together):
-                yield axis.across(begin + (place * room + .5) / len(together)), row
+            f"{detector.limit}.")
+        return chart("amounts", "Flagged amounts", words, axis.ticks(), y_ticks, marks)
 
     def tables(self):
         """Return the tables; of equals the earlier stands first."""
-        times = self.by_timestamp
-        users = nsmallest(20, self.users.items(), key=lambda item: (-item[1][0], item[1][2]))
+        times, flags = self.by_timestamp, self.context.stream_log.counts["flagged"]
         return "".join([
             table("busiest", "Busiest timestamps", len(times),
                   "rank, timestamp, purchases, total, flagged",
-                  [(rank, timestamp, number, money(total), flagged)
-                   for rank, (timestamp, (number, total, flagged, *_))
-                   in enumerate(times.most(0), 1)]),
+                  [(rank, timestamp, purchases, money(total), flagged)
+                   for rank, timestamp, (purchases, total, flagged, *_) in times.most(0)]),
             table("flagged-times", "Timestamps with most flags",
                   sum(tally[2] > 0 for tally in times.values()),
                   "rank, timestamp, flagged, flagged mean, flagged sd",
                   [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
-                   for rank, (timestamp, tally) in enumerate(times.most(2), 1)]),
-            table("flagged", "Flagged purchases, farthest above their mean first", self.flagged,
+                   for rank, timestamp, tally in times.most(2)]),
+            table("flagged", "Flagged purchases, farthest above their mean first", flags,
                   "line, timestamp, user, amount, network mean, network sd, above mean, "
                   "sd above mean",
-                  [(str(row.line), row.timestamp, row.user, money(row.amount), money(row.mean),
-                    money(row.sd), money(-row.below_mean),
+                  [(str(row.line), row.timestamp, row.user,
+                    *map(money, (row.amount, row.mean, row.sd, -row.below_mean)),
                     money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")
                    for row in self.farthest[:200]]),
             table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
-                  [(user, number, money(largest)) for user, (number, largest, _) in users])])
+                  [(user, number, money(self.largest[user]))
+                   for user, number in self.users.most_common(20)])])
 
 
 # They take their places in this order.
