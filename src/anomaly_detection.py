@@ -591,7 +591,9 @@ class Detector:
     @property
     def limit(self):
         """The limit as text: "mean + 2.5 sd"."""
-        return f"mean + {dollars(100 * self.deviations).rstrip('0').rstrip('.')} sd"
+        number = self.deviations            # a library may use 1/3, which has no decimals
+        text = dollars(100 * number) if 10 ** 30 % number.denominator == 0 else f"{number}.0"
+        return f"mean + {text.rstrip('0').rstrip('.')} sd"
 
     def purchase(self, user, timestamp, amount):
         """Judge a purchase, then record it; return its Baseline if anomalous, else None.
@@ -1757,8 +1759,8 @@ Logs: {", ".join(logs)}.
     def charts(self):
         """Return both charts, over time if that tells the purchases apart.
 
-        If one interval of time has more than two purchases and more than 10 % of all, and some
-        are flagged, the charts follow the lines.
+        If one interval of time has more than two purchases and more than a quarter of all, and
+        some are flagged, the charts follow the lines.
         """
         stream, tallies = self.context.stream_log, self.by_timestamp
         first, last = (timestamp[:self.width] for timestamp in (stream.first, stream.last))
@@ -1767,7 +1769,7 @@ Logs: {", ".join(logs)}.
             tallies = tallies.joined(lambda timestamp: timestamp[:16])
         tallies = tallies.joined(lambda timestamp: axis.interval(seconds(timestamp)))
         most = max(tally[0] for tally in tallies.values())
-        if self.farthest and most > max(2, stream.counts["purchases"] / 10):
+        if self.farthest and most > max(2, stream.counts["purchases"] / 4):
             axis = Axis(False, self.first, stream.lines - 1)
             tallies = self.by_line.joined(lambda block: axis.interval(block * self.block))
         return self.intervals(axis, tallies) + self.amounts(axis)
