@@ -154,7 +154,7 @@ class Axis:
         self.judged, self.unit, self.over_time = literal.judged, unit, True
         self.divide(LENGTHS, 240, *(f(map(self.place, self.judged)) for f in (min, max)))
         most = max(Counter(map(self.begin_of, self.judged)).values())
-        if most > 2 and 10 * most > len(self.judged) and any(p.verdict for p in self.judged):
+        if most > 2 and 4 * most > len(self.judged) and any(p.verdict for p in self.judged):
             self.over_time = False
             self.divide({n: format(n, ",") + " lines" for n in ROUND}, 60, self.judged[0].line - 1, literal.lines - 1)
 
@@ -408,7 +408,7 @@ class Figures(PageTest):
         buyers = ["u%d" % n for n in range(60)]
         batch = HEADER.replace(b"3", b"1") + b"".join(friendship("1", user) for user in buyers) + (
             purchase("1", "10.00") * 2)
-        for span in 400, 5:             # seconds: over time, and by lines
+        for span in 400, 2:             # seconds: over time, and by lines
             stream = b"".join(purchase(rng.choice(buyers), rng.choice(amounts), stamp(
                 datetime(2017, 6, 13) + timedelta(seconds=rng.randint(0, span)))) for _ in range(1300))
             literal = literally(batch, stream, {user: [Fraction(10)] * 2 for user in buyers})
@@ -448,7 +448,7 @@ def give(report, *purchases):
     """Let a Report take purchases (user, timestamp, cents, flag), one a line."""
     times = [when for _, when, _, _ in purchases]
     report.take(report.context.stream_log.add(anomaly_detection.Findings(
-        0, 0, len(purchases), len(purchases), len(purchases), min(times), max(times), [
+        0, len(purchases), len(purchases), len(purchases), min(times), max(times), [
             anomaly_detection.Judged(place, "", user, when, cents, flag and anomaly_detection.Flag(*flag), None, None)
             for place, (user, when, cents, flag) in enumerate(purchases)], [])))
 
@@ -465,13 +465,13 @@ class Axes(PageTest):
         return self.compare((batch, stream), literally(batch, stream, self.WINDOWS), how=purchases[:3])
 
     def test_time_or_lines(self):
-        """By lines if one interval has more than two purchases and more than a tenth, and some are flagged."""
+        """By lines if one interval has more than two purchases and more than a quarter, and some are flagged."""
         def at(*seconds):
             return [("2017-06-13 11:%02d:%02d" % divmod(second, 60), "600.00") for second in seconds]
         for purchases, over_time in (
                 (at(0), True), (at(0, 1), True), (at(0, 0, 0), False), (at(0, 1, 2), True), (at(*[0] * 50), False),
-                (at(*range(10)), True), (at(*[*range(9)] * 3), False), (at(*[*range(10)] * 20), True),
-                (at(*range(60), *[30] * 5), True), (at(*range(60), *[30] * 6), False), (at(0, 0, 3000, 3000), True),
+                (at(*range(10)), True), (at(*[*range(3)] * 3), False), (at(*[*range(4)] * 20), True),
+                (at(*range(60), *[30] * 18), True), (at(*range(60), *[30] * 19), False), (at(0, 0, 3000, 3000), True),
                 ([(when, "1.00") for when, _ in at(*[0] * 50)], True)):
             page, literal = self.draw(*purchases)
             self.assertEqual(Axis(literal).over_time, over_time, purchases)
