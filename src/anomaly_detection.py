@@ -1173,14 +1173,11 @@ class Console:
     """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored."""
 
     def __init__(self):
-        self.stream, self.quiet, self.warned = sys.stderr, False, ""
-        self.wipe = ""          # what clears the progress line
+        self.quiet, self.wipe = False, ""       # the wipe is what clears the progress line
 
     def warn(self, text):
-        """Write a message on a line of its own, unless the last message was the same."""
-        if text != self.warned:
-            self.write(printable(f"anomaly_detection: {text}") + "\n")
-        self.warned = text
+        """Write a message on a line of its own."""
+        self.write(printable(f"anomaly_detection: {text}") + "\n")
 
     def info(self, text):
         """Like warn, but silent if `quiet` is set."""
@@ -1190,15 +1187,15 @@ class Console:
     def write(self, text, wipe=""):
         """Write text in place of the progress line; `wipe` is what clears it again."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            self.stream.write(self.wipe + text)
-            self.stream.flush()
+            sys.stderr.write(self.wipe + text)
+            sys.stderr.flush()
             self.wipe = wipe
 
     def progress(self, totals, size):
         """Return an on_read function for Log.chunks that shows progress up to 4 times a second:
         how much of `size` bytes is read, or for a pipe (size 0) what its Totals have counted.
         """
-        if self.quiet or not (self.stream and self.stream.isatty()):
+        if self.quiet or not (sys.stderr and sys.stderr.isatty()):
             return ignore
         start = arrived_at = time.monotonic()
         due, done = start + 1, 0
@@ -1208,15 +1205,14 @@ class Console:
             now = time.monotonic()
             if data:
                 done, arrived_at = done + len(data), now
-            if now < due:
+            if now < due or not done:
                 return
             due = now + 0.25
-            if not size:
+            if size:
+                text = f"{done / size:.0%}, {(now - start) * (size / done - 1):.0f} s left"
+            else:
                 text = (f"{totals.lines:,} lines, {totals.counts['flagged']:,} flagged, "
                         f"last line {now - arrived_at:.0f} s ago")
-            else:
-                left = f", {(now - start) * (size - done) / done:.0f} s left" if done else ""
-                text = f"{done / size:.0%}{left}"
             self.write(f"\r{printable(os.path.basename(totals.name))}: {text}\x1b[K", "\r\x1b[K")
 
         return on_read
@@ -1331,17 +1327,16 @@ class Output:
                                  "wb", buffering=0)
             else:
                 self.target = os.path.realpath(self.path)
-                self.open_beside()
+                self.open_beside(os.path.dirname(self.target))
         except OSError as error:
             raise Failure(f"{self.path}: cannot be written: {error.strerror}", 2) from None
 
-    def open_beside(self):
-        """Make a file beside the target, with its permissions, or else one without a name."""
-        folder = os.path.dirname(self.target)
+    def open_beside(self, folder):
+        """Make a file with the target's permissions in its folder, or else one without a name."""
         temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
         try:
             os.makedirs(folder, exist_ok=True)
-            self.temporary = temporary      # set first: a signal may come after the next line
+            self.temporary = temporary      # first: a signal may come once there is a file
             self.file = open(temporary, "x+b")
         except OSError:
             self.temporary = None
@@ -1398,7 +1393,7 @@ class Output:
             self.context.console.warn(f"{self.path}: cannot be replaced, so it was written into")
 
     def discard(self):
-        """Close the file; remove it if it is still temporary."""
+        """Close the file, and remove it if it is still temporary."""
         with contextlib.suppress(OSError, AttributeError):
             self.file.close()
         if self.temporary:
@@ -1419,8 +1414,6 @@ def mean_and_sd(baseline):
 
 
 class FlaggedPurchases(Output):
-    """The flagged lines as they were, with mean and sd."""
-
     name, help = "output", 'the flagged purchases ("-": standard output)'
 
     def take(self, findings):
@@ -1429,8 +1422,6 @@ class FlaggedPurchases(Output):
 
 
 class Rejects(Output):
-    """The malformed lines, byte for byte."""
-
     name, help = "rejects", "write every malformed line there, as it was"
 
     def take(self, findings):
@@ -1439,8 +1430,6 @@ class Rejects(Output):
 
 
 class Notify(Output):
-    """The flagged lines with the users to notify: friends, and those to recommend the buyer to."""
-
     name, help = "notify", "write each flagged purchase with the users to notify"
     needs = Needs(audience=True)
 
@@ -1452,8 +1441,6 @@ class Notify(Output):
 
 
 class Verdicts(Output):
-    """Every purchase judged, with the size, mean and sd of its window, flagged or not."""
-
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
     needs = Needs(every=True, window=True)
 
@@ -1995,16 +1982,15 @@ class Signals:
 
 # --------------------------------------------------------------------- workers
 #
-# A stream that is a file can be judged in parts: --jobs N judges N parts side by side, each in
-# a process of its own, and --shard K/N judges the K-th of N.  Whoever judges a part has applied
-# every event before it, and so judges it in the state that one process would have reached.  The
-# Findings of the parts are passed on in the order of the log.  So the outputs, joined, are those
-# of one process, byte for byte.
+# --jobs judges several parts of a stream side by side, and --shard K/N only one of N parts.  A
+# process first applies every event before its part, so it judges in the state that a single
+# process would be in.  The Findings of the parts are passed on in the order of the log.  That is
+# why the outputs, joined, are those of a single process, byte for byte.
 
 PART = 1 << 18      # bytes that are worth a process
 CGROUP = "/sys/fs/cgroup"
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")    # versions 2 and 1
-EXPECTED_ERRORS = Failure, OSError, ImportError, *NO_MEMORY     # `explained` words them
+EXPECTED_ERRORS = Failure, OSError, ImportError, *NO_MEMORY
 
 
 def processors():
@@ -2026,11 +2012,10 @@ def processors():
 
 
 def number_of_jobs(jobs, size, state):
-    """Return in how many processes to judge `size` bytes.
+    """Return in how many processes to judge `size` bytes: `jobs` if given, but at most 4 a
+    processor; else at most the processors.
 
-    If `jobs` is given, they are as many, but at most 4 a processor.  Otherwise each has at least
-    PART bytes, and more if the state is large: to fork a state that was read from `state` bytes
-    takes as long as to judge state / 24 bytes.
+    Forking a state that was read from `state` bytes takes as long as judging state / 24 bytes.
     """
     if not size or not hasattr(os, "fork"):
         return 1
@@ -2040,11 +2025,10 @@ def number_of_jobs(jobs, size, state):
 
 
 class Recording:
-    """The Findings of a part, which one process writes into an unnamed file and another reads.
+    """Findings that one process writes into an unnamed file and another one reads.
 
-    Its last entry is a mark: None if the part is complete, or the text of the error that ended
-    it.  The Findings of a worker that was killed have no mark, so they fail the run; nothing of
-    them is kept.
+    The last entry is a mark: None, or the text of the error that ended the part.  The recording
+    of a worker that was killed has no mark: it fails the run, and is lost with its file.
     """
 
     def __init__(self, stack):
@@ -2064,24 +2048,21 @@ class Recording:
         self.file.flush()
 
     def __iter__(self):
-        """Yield the Findings.  Raises Failure at their end if the part is not complete."""
+        """Yield the Findings.  Raises Failure unless the mark says that they are complete."""
         self.file.seek(0)
         try:
-            entry = self.pickle.load(self.file)
-            while isinstance(entry, Findings):
+            for entry in iter(partial(self.pickle.load, self.file), None):
+                if isinstance(entry, str):
+                    raise Failure(entry)
                 yield entry
-                entry = self.pickle.load(self.file)
         except (EOFError, self.pickle.UnpicklingError):
-            entry = "a worker process died, perhaps for lack of memory or disk space"
-        if entry:
-            raise Failure(entry)
+            raise Failure("a worker process died, "
+                          "perhaps for lack of memory or disk space") from None
 
 
 def work(parent, recording, judge_part):
-    """Record the Findings of a part, in a process forked for it, which ends with the parent.
-
-    The process ends without exit handlers and tracebacks.
-    """
+    """Record the Findings of a part in a process forked for it, which ends here or with its
+    parent: without exit handlers and tracebacks."""
     def on_read(data):
         if os.getppid() != parent:
             os._exit(1)
@@ -2097,11 +2078,11 @@ def work(parent, recording, judge_part):
 
 
 def judge_side_by_side(judge_parts, stack):
-    """Start a worker for each part but the last; return an iterator over the Findings of all.
+    """Start a worker for each part but the last; return an iterator over the Findings of all
+    parts in their order, which judges the last one itself.
 
-    judge_part(on_read), for each of `judge_parts`, yields the Findings of a part.  The iterator
-    judges the last part itself, then reads the recordings in the order of the parts.  The
-    ExitStack ends the workers.  Raises OSError if a process or a temporary file is refused.
+    Each of `judge_parts` is a function on_read -> iterator over Findings.  The ExitStack ends
+    the workers.  Raises OSError if a process or a temporary file is refused.
     """
     import multiprocessing
     fork = multiprocessing.get_context("fork").Process
@@ -2118,14 +2099,14 @@ def judge_side_by_side(judge_parts, stack):
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def all_findings():
+    def findings():
         own.record(judge_parts[-1]())
         for worker, recording in zip(workers, recordings):
             worker.join()
             yield from recording
         yield from own
 
-    return all_findings()
+    return findings()
 
 
 # ------------------------------------------------------------------------- run
@@ -2170,10 +2151,7 @@ class Run:
 
     def __init__(self, console, signals):
         self.console, self.signals = console, signals
-        self.outputs = []           # those that have not failed
-        self.failures = {}          # output -> error, of those that have
-        self.error = None           # what ended a live stream
-        self.times = []             # when load begins and ends, and when judge ends
+        self.outputs, self.failures = [], {}    # those that go on; output -> error of the others
 
     def execute(self, args):
         """Do what the command line asks for; return the exit status."""
@@ -2231,7 +2209,7 @@ class Run:
 
     def load(self):
         """Build the state from the batch log.  Only the first shard rejects its lines."""
-        self.times.append(time.perf_counter())
+        self.times = [time.perf_counter()]      # of the begin and end of load, and the end of judge
         detector, totals = self.context.detector, self.context.batch_log
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
             self.receive(totals, findings, take=self.args.shard[0] == 1)
@@ -2245,9 +2223,12 @@ class Run:
         A live stream that a signal or an error ends is followed by `write` all the same.
         """
         totals, live = self.context.stream_log, self.context.live
-        self.signals.deferred = live
+        needs = Needs(*map(any, zip(*(output.needs for output in self.outputs))))
+        judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
+                               strict=self.args.strict)
+        self.signals.deferred, self.error = live, None
         try:
-            for findings in self.judged_live() if live else self.judged():
+            for findings in (self.judged_live if live else self.judged)(judge_chunks):
                 self.receive(totals, findings)
                 if not self.outputs:
                     break
@@ -2260,13 +2241,8 @@ class Run:
             self.require_events(totals, self.logs[1])
         self.times.append(time.perf_counter())
 
-    def judge_chunks(self, chunks):
-        """Yield the Findings of chunks of the stream, with all that the outputs need."""
-        needs = Needs(*map(any, zip(*(output.needs for output in self.outputs))))
-        return judge(chunks, self.context.detector, needs, self.args.strict)
-
-    def judged_live(self):
-        """Return an iterator over the Findings of a live stream, which ends at a signal."""
+    def judged_live(self, judge_chunks):
+        """Return an iterator over the Findings of a live stream, which a signal ends."""
         progress = self.console.progress(self.context.stream_log, 0)
 
         def on_read(data):
@@ -2274,13 +2250,13 @@ class Run:
             self.each(lambda output: output.tick())
             return self.signals.received or not self.outputs
 
-        return self.judge_chunks(self.logs[1].chunks(on_read=on_read))
+        return judge_chunks(self.logs[1].chunks(on_read=on_read))
 
-    def judged(self):
+    def judged(self, judge_chunks):
         """Return an iterator over the Findings of a stream that is a file, or of its shard.
 
-        Where processes or temporary files are refused, and --jobs does not ask for them, this
-        process judges all.
+        Where processes or temporary files are refused, one process judges all, unless --jobs
+        is given.
         """
         args, (batch_log, log), totals = self.args, self.logs, self.context.stream_log
         detector = self.context.detector
@@ -2291,18 +2267,18 @@ class Run:
 
         def judge_part(start, stop, on_read=None):
             on_read = on_read or self.console.progress(totals, stop - start)
-            # Applying events is quick, and no progress.
+            # To apply the events before the part is quick, and no progress.
             earlier = log.chunks(boundaries[0], start, lambda data: on_read(b""))
             for _ in replay(earlier, detector):
                 pass
-            yield from self.judge_chunks(log.chunks(start, stop, on_read))
+            yield from judge_chunks(log.chunks(start, stop, on_read))
 
         if jobs > 1:
             detector.history.recent_purchases()     # or every process would collect them
             stack = self.stack.enter_context(contextlib.ExitStack())
+            parts = [partial(judge_part, *part) for part in zip(boundaries, boundaries[1:])]
             try:
-                return judge_side_by_side([partial(judge_part, *part) for part in
-                                           zip(boundaries, boundaries[1:])], stack)
+                return judge_side_by_side(parts, stack)
             except OSError:
                 if args.jobs:
                     raise
@@ -2371,23 +2347,23 @@ class Run:
             if all(isinstance(error, BrokenPipeError) for error in errors):
                 return 0                # the readers have closed their pipes
             raise errors[-1]
-        console, batch, stream = self.console, self.context.batch_log, self.context.stream_log
-        for totals in batch, stream:
+        console, detector = self.console, self.context.detector
+        batch, stream = logs = self.context.batch_log, self.context.stream_log
+        for totals in logs:
             if totals.counts["skipped"]:
                 console.warn(totals.skipped())
         k, shards = self.args.shard
-        newest = self.context.detector.history.newest
-        if k == shards and stream.last and stream.last < self.newest == newest:
+        if k == shards and stream.last and stream.last < self.newest == detector.history.newest:
             console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
-                         f"{newest}: was it judged before?")
+                         f"{self.newest}: was it judged before?")
+        events = [f"{totals.counts['events']} events ({totals.counts['skipped']} skipped)"
+                  for totals in logs]
         start, loaded, judged = self.times
         span = f", {stream.first} to {stream.last}" if stream.first else ""
         console.info(
-            f"batch {batch.counts['events']} events ({batch.counts['skipped']} skipped), "
-            f"stream {stream.counts['events']} events ({stream.counts['skipped']} skipped), "
-            f"{stream.counts['purchases']} judged, {stream.counts['flagged']} flagged, "
-            f"{loaded - start:.2f} s batch + {judged - loaded:.2f} s stream; above "
-            f"{self.context.detector.limit}{span}; "
+            f"batch {events[0]}, stream {events[1]}, {stream.counts['purchases']} judged, "
+            f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
+            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; "
             f"{', '.join(output.path for output in self.outputs)}")
         lines = f"after line {stream.lines} of {stream.name}; what was judged is written"
         if self.error:
@@ -2446,30 +2422,23 @@ def deviations(text):
 
 
 positive, at_least_two = partial(whole_number, least=1), partial(whole_number, least=2)
-# Option: (its default, its value in --help, the function that reads the value, its help).
-# An option without a value is False or True.  A new option is a row here.
+# Option: (what reads its value, if it has one; how --help names the value; its help).
 OPTIONS = {
-    "--batch-log": (None, "FILE", str, "the log that builds the state"),
-    "--stream-log": (None, "FILE", str,
-                     'the log whose purchases are judged ("-": standard input)'),
-    **{f"--{kind.name}": (None, "FILE", str, kind.help) for kind in OUTPUTS},
-    "-D --degree": (None, "N", positive, "degrees of the network, instead of the batch log's D"),
-    "-T --tracked": (None, "N", at_least_two,
-                     "purchases that decide, instead of the batch log's T"),
-    "--sd": (3, "N", deviations, "flag above mean + N standard deviations (default: 3)"),
-    "--resume": (False, None, None,
-                 "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
-    "--strict": (False, None, None, "end at the first malformed line"),
-    "--jobs": (None, "N", positive,
-               "processes to judge in (default: the processors, if STREAM is large)"),
-    "--shard": ((1, 1), "K/N", shard,
-                "judge only the K-th of N parts of STREAM; the outputs, joined, are the whole"),
-    "-q --quiet": (False, None, None, "say only what went wrong"),
-    "-V --version": (False, None, None, "show the version and end"),
-    "-h --help": (False, None, None, "show this help and end"),
-}
-DEFAULTS = {names.rpartition("--")[2].replace("-", "_"): default
-            for names, (default, *_) in OPTIONS.items()}
+    "--batch-log": (str, "FILE", "the log that builds the state"),
+    "--stream-log": (str, "FILE", 'the log whose purchases are judged ("-": standard input)'),
+    **{f"--{kind.name}": (str, "FILE", kind.help) for kind in OUTPUTS},
+    "-D --degree": (positive, "N", "degrees of the network, instead of the batch log's D"),
+    "-T --tracked": (at_least_two, "N", "purchases that decide, instead of the batch log's T"),
+    "--sd": (deviations, "N", "flag above mean + N standard deviations (default: 3)"),
+    "--resume": (None, "", "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
+    "--strict": (None, "", "end at the first malformed line"),
+    "--jobs": (positive, "N", "processes that judge (default: the processors, if STREAM is large)"),
+    "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; outputs can be joined"),
+    "-q --quiet": (None, "", "say only what went wrong"),
+    "-V --version": (None, "", "show the version and end"),
+    "-h --help": (None, "", "show this help and end")}
+DEFAULTS = {**{names.rpartition("--")[2].replace("-", "_"): None for names in OPTIONS},
+            "sd": 3, "shard": (1, 1), "text": None}
 
 
 def usage_error(message):
@@ -2500,7 +2469,7 @@ def make_parser():
         # With a width of its own it need not look for that of the terminal.
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80))
     parser.add_argument("files", nargs="*", help=argparse.SUPPRESS)
-    for names, (_, metavar, read, text) in OPTIONS.items():
+    for names, (read, metavar, text) in OPTIONS.items():
         value = {"type": checked(read), "metavar": metavar} if read else {"action": "store_true"}
         parser.add_argument(*names.split(), help=text, **value)
     parser.set_defaults(**DEFAULTS)
@@ -2508,10 +2477,7 @@ def make_parser():
 
 
 def parse_options(arguments):
-    """Return what argparse makes of a command line; --help and --version as `text`.
-
-    Raises Failure.
-    """
+    """Return what argparse makes of a command line; `text` is what to print.  Raises Failure."""
     parser = make_parser()
     args, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
@@ -2526,14 +2492,11 @@ def parse_options(arguments):
 
 
 def parse(arguments):
-    """Return the command line's options, and as `outputs` those that it asks for: (class, path).
-
-    Raises Failure.
-    """
+    """Return the options; `outputs` lists (class, path) of those given.  Raises Failure."""
     if any(argument.startswith("-") and argument != "-" for argument in arguments):
         args = parse_options(arguments)
     else:                       # without argparse a short run takes 20 % less time
-        args = SimpleNamespace(**DEFAULTS, files=arguments, text=None)
+        args = SimpleNamespace(**DEFAULTS, files=arguments)
     options = vars(args)
     for name, path in zip(FILES, args.files):
         if options[name] is not None:
@@ -2544,9 +2507,8 @@ def parse(arguments):
         raise usage_error('give BATCH STREAM OUTPUT ("-": standard output), '
                           f"not {len(args.files)} file{'s' * (len(args.files) > 1)}")
     options.update((name, FILES[name]) for name in missing)
-    for name, value in options.items():
-        if value == "":
-            raise usage_error(f"the name of the {name} file is empty")
+    if "" in options.values():
+        raise usage_error("the name of a file is empty")
     if args.batch_log == "-":
         raise usage_error('BATCH cannot be "-", only STREAM can')
     if args.snapshot and args.shard[0] < args.shard[1]:
