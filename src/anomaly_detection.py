@@ -1949,9 +1949,9 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP while a `with` block runs.
 
     The first one is kept as `received`.  It raises KeyboardInterrupt, between any two
-    bytecodes, unless `deferred` is set.  Later ones do nothing, but while `giving_up` is set
-    one raises InterruptedError, which ends a write that nobody reads.  A signal that was
-    ignored before, as under nohup, stays ignored.
+    bytecodes, unless `deferred` is set.  Later ones do nothing, except that the next one raises
+    InterruptedError while `giving_up` is set, which ends a write that nobody reads.  A signal
+    that was ignored before, as under nohup, stays ignored.
     """
 
     NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -2024,55 +2024,50 @@ def number_of_jobs(jobs, size, state):
     return max(1, min(processors(), size // max(PART, state // 24)))
 
 
-class Recording:
-    """Findings that one process writes into an unnamed file and another one reads.
+def record(all_findings, file):
+    """Write Findings into a file as they come, then a mark: None, or the text of the error that
+    ended them."""
+    import pickle
+    mark = None
+    try:
+        for findings in all_findings:
+            pickle.dump(findings, file, pickle.HIGHEST_PROTOCOL)
+    except EXPECTED_ERRORS as error:
+        mark = explained(error)
+    pickle.dump(mark, file)
+    file.flush()
 
-    The last entry is a mark: None, or the text of the error that ended the part.  The recording
-    of a worker that was killed has no mark: it fails the run, and is lost with its file.
+
+def recorded(file):
+    """Yield the Findings recorded in a file.  Raises Failure unless the mark is None.
+
+    The file of a worker that was killed has no mark.  So the run fails, and the flags that the
+    worker found are lost with the file, which has no name.
     """
-
-    def __init__(self, stack):
-        import pickle
-        import tempfile
-        self.file, self.pickle = stack.enter_context(tempfile.TemporaryFile()), pickle
-
-    def record(self, all_findings):
-        """Write Findings as they come, then the mark."""
-        mark = None
-        try:
-            for findings in all_findings:
-                self.pickle.dump(findings, self.file, self.pickle.HIGHEST_PROTOCOL)
-        except EXPECTED_ERRORS as error:
-            mark = explained(error)
-        self.pickle.dump(mark, self.file)
-        self.file.flush()
-
-    def __iter__(self):
-        """Yield the Findings.  Raises Failure unless the mark says that they are complete."""
-        self.file.seek(0)
-        try:
-            for entry in iter(partial(self.pickle.load, self.file), None):
-                if isinstance(entry, str):
-                    raise Failure(entry)
-                yield entry
-        except (EOFError, self.pickle.UnpicklingError):
-            raise Failure("a worker process died, "
-                          "perhaps for lack of memory or disk space") from None
+    import pickle
+    file.seek(0)
+    try:
+        for entry in iter(partial(pickle.load, file), None):
+            if isinstance(entry, str):
+                raise Failure(entry)
+            yield entry
+    except (EOFError, pickle.UnpicklingError):
+        raise Failure("a worker process died, "
+                      "perhaps for lack of memory or disk space") from None
 
 
-def work(parent, recording, judge_part):
-    """Record the Findings of a part in a process forked for it, which ends here or with its
-    parent: without exit handlers and tracebacks."""
+def work(parent, judge_part, file):
+    """Record the Findings of a part in a process forked for it, and end the process, without
+    exit handlers and tracebacks.  It ends early if its parent does."""
     def on_read(data):
         if os.getppid() != parent:
             os._exit(1)
 
     try:
-        for number in signal.SIGINT, signal.SIGHUP:
-            signal.signal(number, signal.SIG_IGN)       # the parent ends its workers
+        # SIGINT and SIGHUP stay blocked: the parent ends its workers.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, Signals.NUMBERS)
-        recording.record(judge_part(on_read))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        record(judge_part(on_read), file)
     finally:
         os._exit(0)
 
@@ -2085,10 +2080,11 @@ def judge_side_by_side(judge_parts, stack):
     the workers.  Raises OSError if a process or a temporary file is refused.
     """
     import multiprocessing
+    import tempfile
     fork = multiprocessing.get_context("fork").Process
-    *recordings, own = [Recording(stack) for _ in judge_parts]
-    workers = [fork(target=work, args=(os.getpid(), recording, judge_part))
-               for recording, judge_part in zip(recordings, judge_parts)]
+    files = [stack.enter_context(tempfile.TemporaryFile()) for _ in judge_parts]
+    workers = [fork(target=work, args=(os.getpid(), judge_part, file))
+               for judge_part, file in zip(judge_parts[:-1], files)]
     # No signal may come between the start of a process and its entry on the stack.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.NUMBERS)
     try:
@@ -2100,11 +2096,11 @@ def judge_side_by_side(judge_parts, stack):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def findings():
-        own.record(judge_parts[-1]())
-        for worker, recording in zip(workers, recordings):
+        record(judge_parts[-1](), files[-1])
+        for worker, file in zip(workers, files):
             worker.join()
-            yield from recording
-        yield from own
+            yield from recorded(file)
+        yield from recorded(files[-1])
 
     return findings()
 
@@ -2115,7 +2111,7 @@ LIVE_PIECE = 1 << 10    # bytes of a live stream between two looks at the signal
 
 
 def check_files(args, logs):
-    """Raise Failure if an output is also another file of the run, or is closed."""
+    """Raise Failure if an output is also another file of the run, or closed standard output."""
     taken = {(log.status.st_dev, log.status.st_ino): name
              for log, name in zip(logs, ("BATCH", "STREAM"))}
     for kind, path in args.outputs:
@@ -2137,16 +2133,17 @@ def check_files(args, logs):
 
 
 class Run:
-    """One run of the command line, which goes through these states, and may end in any of them:
+    """One run of the command line.  An error or a signal may end it in any of these states:
 
     state                 at an error                    at a signal (status 128 + its number)
     open                  status 2, nothing is changed   nothing is changed
     load, judge a file    status 1, nothing is changed   nothing is changed
     judge a live stream   status 1, what was judged      the lines in hand are judged,
                           before is written              then all is written
-    write, summarize      status 1                       ignored
+    write                 status 1, costs one output     ignored
 
-    A live stream is a pipe.  An output that fails does not end the run (see `each`).
+    A live stream is a pipe.  In every state an output that fails costs the run this output only
+    (see `each`).  A log without an event is an error (see `require_events`).
     """
 
     def __init__(self, console, signals):
@@ -2181,7 +2178,7 @@ class Run:
         degree, tracked, header, self.batch_chunks = read_parameters(
             batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),
             args.degree, args.tracked)
-        earlier_lines = self.read_place(header, tracked)
+        earlier_lines = self.lines_before(header, tracked)
         if args.resume:
             stream_log.skip(earlier_lines)
             stream_log.growing = True
@@ -2194,8 +2191,8 @@ class Run:
             self.stack.callback(output.discard)
             output.open()
 
-    def read_place(self, header, tracked):
-        """Return how many lines of the stream the batch log, if a snapshot, stands for."""
+    def lines_before(self, header, tracked):
+        """Return how many lines of the stream the batch log stands for, if it is a snapshot."""
         if "stream_lines" not in header:
             return 0
         try:
@@ -2222,13 +2219,18 @@ class Run:
 
         A live stream that a signal or an error ends is followed by `write` all the same.
         """
-        totals, live = self.context.stream_log, self.context.live
+        totals, log, live = self.context.stream_log, self.logs[1], self.context.live
         needs = Needs(*map(any, zip(*(output.needs for output in self.outputs))))
         judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
                                strict=self.args.strict)
         self.signals.deferred, self.error = live, None
         try:
-            for findings in (self.judged_live if live else self.judged)(judge_chunks):
+            if live:
+                on_read = partial(self.on_read_live, self.console.progress(totals, 0))
+                all_findings = judge_chunks(log.chunks(on_read=on_read))
+            else:
+                all_findings = self.judge_file(judge_chunks)
+            for findings in all_findings:
                 self.receive(totals, findings)
                 if not self.outputs:
                     break
@@ -2238,21 +2240,16 @@ class Run:
             self.error = error
         self.stopped = live and self.signals.received
         if not self.stopped:
-            self.require_events(totals, self.logs[1])
+            self.require_events(totals, log)
         self.times.append(time.perf_counter())
 
-    def judged_live(self, judge_chunks):
-        """Return an iterator over the Findings of a live stream, which a signal ends."""
-        progress = self.console.progress(self.context.stream_log, 0)
+    def on_read_live(self, progress, data):
+        """Let progress and outputs know that time passes; return whether the stream ends now."""
+        progress(data)
+        self.each(lambda output: output.tick())
+        return self.signals.received or not self.outputs
 
-        def on_read(data):
-            progress(data)
-            self.each(lambda output: output.tick())
-            return self.signals.received or not self.outputs
-
-        return judge_chunks(self.logs[1].chunks(on_read=on_read))
-
-    def judged(self, judge_chunks):
+    def judge_file(self, judge_chunks):
         """Return an iterator over the Findings of a stream that is a file, or of its shard.
 
         Where processes or temporary files are refused, one process judges all, unless --jobs
@@ -2267,7 +2264,7 @@ class Run:
 
         def judge_part(start, stop, on_read=None):
             on_read = on_read or self.console.progress(totals, stop - start)
-            # To apply the events before the part is quick, and no progress.
+            # Applying the events before the part is quick, and does not count as progress.
             earlier = log.chunks(boundaries[0], start, lambda data: on_read(b""))
             for _ in replay(earlier, detector):
                 pass
@@ -2332,9 +2329,9 @@ class Run:
     def write(self):
         """Let the outputs replace the old files, in the order of OUTPUTS.
 
-        All are complete and on their disks before the first one replaces its old file.  If the
-        power fails between two, the first ones are new and the others old, each of them whole;
-        and the run can be repeated, as the snapshot, which it may have begun with, is the last.
+        All are complete and on disk before the first one replaces its old file.  If the power
+        fails between two, the first ones are new and the others old, and each is whole.  Then
+        the same run can be repeated: the snapshot, which it may have begun with, comes last.
         """
         self.signals.deferred = True
         self.each(lambda output: output.complete())
@@ -2375,7 +2372,7 @@ class Run:
         return 128 + self.stopped if self.stopped else 0
 
     def unchanged(self):
-        """Return what an unfinished run has done to the outputs, for its message."""
+        """Return what a run that ends before `write` has changed, for its message."""
         part = [output.path for output in (*self.failures, *self.outputs) if output.written]
         return "no output file is changed" + f", but {', '.join(part)} has a part" * bool(part)
 
@@ -2454,13 +2451,11 @@ def make_parser():
         def error(self, message):
             raise usage_error(message)
 
-    def checked(read):
-        def read_or_raise(text):
-            try:
-                return read(text)
-            except ValueError as error:
-                raise argparse.ArgumentTypeError(str(error)) from None
-        return read_or_raise
+    def checked(read, text):
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     parser = Parser(
         prog="anomaly_detection.py", usage="%(prog)s [options] [BATCH STREAM OUTPUT]",
@@ -2470,8 +2465,9 @@ def make_parser():
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80))
     parser.add_argument("files", nargs="*", help=argparse.SUPPRESS)
     for names, (read, metavar, text) in OPTIONS.items():
-        value = {"type": checked(read), "metavar": metavar} if read else {"action": "store_true"}
-        parser.add_argument(*names.split(), help=text, **value)
+        value = {"type": partial(checked, read), "metavar": metavar}
+        parser.add_argument(*names.split(), help=text,
+                            **value if read else {"action": "store_true"})
     parser.set_defaults(**DEFAULTS)
     return parser
 
@@ -2520,7 +2516,7 @@ def parse(arguments):
 def main(arguments=None):
     """Run the command line; return the exit status."""
     console, signals = Console(), Signals()
-    this = Run(console, signals)
+    run = Run(console, signals)
     try:
         # Not yet `with signals`: argparse fails if it is interrupted.
         args = parse(sys.argv[1:] if arguments is None else arguments)
@@ -2533,15 +2529,15 @@ def main(arguments=None):
         # A short block at the beginning: without memory CPython 3.11 can loop for ever on its
         # way out of a `with` at a bytecode offset above 256.
         with signals:
-            return this.execute(args)
+            return run.execute(args)
     except KeyboardInterrupt:
         if not signals.received:
             raise
-        console.warn(f"stopped by {signals.received.name}; {this.unchanged()}")
+        console.warn(f"stopped by {signals.received.name}; {run.unchanged()}")
         return 128 + signals.received
     except EXPECTED_ERRORS as error:
         status = getattr(error, "status", 1)
-        console.warn(explained(error) + f"; {this.unchanged()}" * (status == 1))
+        console.warn(explained(error) + f"; {run.unchanged()}" * (status == 1))
         return status
     finally:
         console.write("")
