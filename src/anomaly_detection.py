@@ -703,6 +703,12 @@ def ignore(*arguments):
     """Do nothing."""
 
 
+def close(file):
+    """Close a file, or None.  That it cannot be flushed was an error before, or is none."""
+    with contextlib.suppress(OSError, AttributeError):
+        file.close()
+
+
 CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # dropped before a line: byte-order marks, and NULs that a crash left
@@ -1007,6 +1013,10 @@ def read_parameters(log, chunks, degree, tracked):
     header, given = {}, degree and tracked
     try:
         header = read_object(line.decode(errors="surrogateescape"))
+        missing = [name for name, value in (("D", degree), ("T", tracked))
+                   if not value and name not in header]
+        if missing:
+            raise ValueError(" and ".join(missing) + " missing")
         degree = degree or whole_number(header.get("D"), 1)
         tracked = tracked or whole_number(header.get("T"), 2)
     except ValueError as error:
@@ -1123,10 +1133,13 @@ class Console:
 
     def __init__(self):
         self.quiet, self.wipe = False, ""       # the wipe is what clears the progress line
+        self.warned = ""                        # the last message
 
     def warn(self, text):
-        """Write a message on a line of its own."""
-        self.write(printable(f"anomaly_detection: {text}") + "\n")
+        """Write a message on a line of its own, unless it repeats the last one."""
+        if text != self.warned:
+            self.write(printable(f"anomaly_detection: {text}") + "\n")
+        self.warned = text
 
     def info(self, text):
         """Like warn, but silent if `quiet` is set."""
@@ -1181,6 +1194,7 @@ class Totals:
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
+        self.held = []                  # what is told once there is an event
         self.first = self.last = ""     # earliest and latest timestamp judged
 
     def add(self, findings):
@@ -1191,16 +1205,24 @@ class Totals:
                 kind = "of other kinds"
             self.kinds[kind] += 1
             if self.kinds[kind] <= self.lines_told and kind in islice(self.kinds, self.kinds_told):
-                self.tell(f"{self.name}:{self.lines + place + 1}: skipped: {reason}")
+                self.held.append(f"{self.name}:{self.lines + place + 1}: skipped: {reason}")
             self.reason = self.reason or reason
         self.lines += findings.lines
         self.counts.update(events=findings.events, purchases=findings.purchases,
                            skipped=len(findings.malformed),
                            flagged=sum(1 for _ in flagged(findings)))
+        if self.counts["events"]:
+            self.tell_held()
         if findings.first:
             self.first = min(self.first or findings.first, findings.first)
             self.last = max(self.last, findings.last)
         return findings
+
+    def tell_held(self):
+        """Tell of malformed lines.  Of a log without an event, the reason for that says more."""
+        for text in self.held:
+            self.tell(text)
+        self.held.clear()
 
     def skipped(self):
         """Return how many lines were skipped, by kind, most frequent first."""
@@ -1305,9 +1327,9 @@ class Output:
         if not self.direct:
             self.file.write(data)
             return
-        self.written = True
         while data:
             written = self.file.write(data)
+            self.written = True
             if written is None:                 # non-blocking, and full
                 import select
                 poll = select.poll()
@@ -1343,8 +1365,7 @@ class Output:
 
     def discard(self):
         """Close the file, and remove it if it is still temporary."""
-        with contextlib.suppress(OSError, AttributeError):
-            self.file.close()
+        close(self.file)
         if self.temporary:
             with contextlib.suppress(OSError):
                 os.unlink(self.temporary)
@@ -1883,7 +1904,9 @@ EXPECTED_ERRORS = Failure, OSError, ImportError, *NO_MEMORY
 
 def processors():
     """Return how many processors this process can use: its affinity, within its cgroup's quota."""
-    if hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "process_cpu_count"):        # Python 3.13
+        number = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
         number = len(os.sched_getaffinity(0))
     else:
         number = os.cpu_count() or 1
@@ -1970,7 +1993,9 @@ def judge_side_by_side(judge_parts, stack):
     import multiprocessing
     import tempfile
     fork = multiprocessing.get_context("fork").Process
-    files = [stack.enter_context(tempfile.TemporaryFile()) for _ in judge_parts]
+    files = [tempfile.TemporaryFile() for _ in judge_parts]
+    for file in files:
+        stack.callback(close, file)
     workers = [fork(target=work, args=(os.getpid(), judge_part, file))
                for judge_part, file in zip(judge_parts[:-1], files)]
     # No signal may come between the start of a process and its entry on the stack.
@@ -2204,9 +2229,10 @@ class Run:
     def require_events(self, totals, log):
         """Raise Failure if a log has lines and not one event: it is another kind of file.
 
-        If a shard's part has no event, the whole log may still have one.
+        A log has an event if it has one outside of the shard's part, or before the lines that
+        --resume goes on after.
         """
-        if totals.counts["events"] or not totals.reason:
+        if totals.counts["events"] or not totals.reason or log.start:
             return
         if self.args.shard[1] > 1 and log.is_file and any(
                 findings.events for findings in replay(log.chunks(), Detector(1, 2))):
@@ -2235,6 +2261,7 @@ class Run:
         console, detector = self.console, self.context.detector
         batch, stream = logs = self.context.batch_log, self.context.stream_log
         for totals in logs:
+            totals.tell_held()
             if totals.counts["skipped"]:
                 console.warn(totals.skipped())
         k, shards = self.args.shard
