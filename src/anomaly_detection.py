@@ -59,7 +59,7 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest, nsmallest
-from itertools import accumulate, chain, compress, groupby, islice, takewhile
+from itertools import accumulate, chain, compress, islice, takewhile
 from math import isqrt, log10
 from operator import add, itemgetter, mul
 from sys import intern
@@ -1016,7 +1016,7 @@ def read_parameters(log, chunks, degree, tracked):
         missing = [name for name, value in (("D", degree), ("T", tracked))
                    if not value and name not in header]
         if missing:
-            raise ValueError(" and ".join(missing) + " missing")
+            raise ValueError(f"it lacks {' and '.join(missing)}")
         degree = degree or whole_number(header.get("D"), 1)
         tracked = tracked or whole_number(header.get("T"), 2)
     except ValueError as error:
@@ -1184,17 +1184,18 @@ class Totals:
     """The sum of a log's Findings so far.
 
     tell(text) tells of malformed lines: the first `lines_told` of the first `kinds_told` kinds.
+    If `waits`, it does so once there is an event: without one, the run's error says more.
     """
 
     lines_told, kinds_told, kinds_counted = 3, 10, 1000
 
-    def __init__(self, name, tell):
-        self.name, self.tell = name, tell
+    def __init__(self, name, tell, waits=False):
+        self.name, self.tell, self.waits = name, tell, waits
         self.lines = 0                  # lines of the log before the next Findings
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
-        self.held = []                  # what is told once there is an event
+        self.held = []                  # what is to be told
         self.first = self.last = ""     # earliest and latest timestamp judged
 
     def add(self, findings):
@@ -1211,7 +1212,7 @@ class Totals:
         self.counts.update(events=findings.events, purchases=findings.purchases,
                            skipped=len(findings.malformed),
                            flagged=sum(1 for _ in flagged(findings)))
-        if self.counts["events"]:
+        if self.counts["events"] or not self.waits:
             self.tell_held()
         if findings.first:
             self.first = min(self.first or findings.first, findings.first)
@@ -1219,7 +1220,7 @@ class Totals:
         return findings
 
     def tell_held(self):
-        """Tell of malformed lines.  Of a log without an event, the reason for that says more."""
+        """Tell of the malformed lines that were not told yet."""
         for text in self.held:
             self.tell(text)
         self.held.clear()
@@ -2086,7 +2087,7 @@ class Run:
         live = not stream_log.is_file
         if args.shard[1] > 1 and live:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
-        batch, stream = (Totals(log.name, ignore if args.strict else console.info)
+        batch, stream = (Totals(log.name, ignore if args.strict else console.info, log.is_file)
                          for log in self.logs)
         degree, tracked, header, self.batch_chunks = read_parameters(
             batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),

@@ -418,7 +418,7 @@ class LogKindTest(FolderTest):
                 (b"\n" + csv.replace(b",", b"\t"), 2, "this is CSV; python3 -c "), (EVENTS, 1, ""),
                 (b'[{"D":"3", "T":"50"}]\n', 1, "this is a JSON array; jq "), (b"x\n", 1, "not JSON"),
                 (BATCH.decode().encode("utf-16"), 1, "this is UTF-16; iconv "),
-                (b"\x28\xb5\x2f\xfd\0\0", 1, "this is compressed by zstd; zstd "),
+                (b"\x28\xb5\x2f\xfd\0\0", 1, "this is zstd; zstd "),
                 (b'{\n  "D": 3,\n  "T": 50\n}\n', 1, "this is JSON of several lines each; jq ")]:
             with self.subTest(batch[:20]):
                 self.write("batch", batch)

@@ -12,7 +12,7 @@ from itertools import combinations, product
 from random import Random
 from unittest.mock import patch
 
-from support import BATCH, OLD, PROGRAM, STREAM, FolderTest, MainTest
+from support import BATCH, OLD, PROGRAM, STREAM, FolderTest, MainTest, purchase
 from torture.common import PYTHON
 from random_logs import random_log
 import anomaly_detection
@@ -193,7 +193,7 @@ class Refused(OutputsTest):
     def test_what_cannot_be_written(self):
         os.mkdir(self.path("folder"))
         for name in OUTPUTS:
-            for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x", "/dev/fd/99":
+            for wrong in self.path("folder"), os.path.join(self.stream, "x"), "/proc/no-such-folder/x", "/dev/fd/999":
                 with self.subTest(name=name, path=wrong):
                     self.assertIn(wrong, self.assert_refused(*self.arguments(**{name: wrong})))
             self.assert_refused(*self.arguments(**{name: ""}))
@@ -271,8 +271,8 @@ class Midway(OutputsTest):
 
     def test_a_reader_who_has_enough(self):
         """The others take their places all the same; status 1 says that one is not whole."""
-        self.write("batch", BATCH + BATCH[BATCH.index(b"\n") + 1:] * 1500)
-        self.write("stream", (STREAM + b"x\n") * 2500)
+        self.write("batch", BATCH + b"".join(purchase("u%d" % n, "5.00") for n in range(2000)))
+        self.write("stream", (STREAM + b"x" * 80 + b"\n") * 2500)      # all outputs are more than a pipe holds
         self.said = self.main("--quiet", *self.arguments())
         self.new = self.now()
         for name in set(OUTPUTS) - {"report"}:      # which is written in one piece

@@ -194,7 +194,7 @@ class Jobs(SameTest):
             self.write("batch", BATCH + (b" " * (1 << 20) + b"\n") * megabytes)
             self.assertEqual(self.forks(), jobs - 1, megabytes)
             self.assertEqual(self.forks("--jobs", "2"), 1)
-        self.assertEqual(self.forks("--shard", "1/2", "--jobs", "3"), 2)
+        self.assertEqual(self.forks("--shard", "2/2", "--jobs", "3"), 2)
         self.assertEqual(self.forks("--jobs", "9" * 18), 11)        # four for each processor, and one is this one
 
     def test_standard_input_is_one_job(self):

@@ -439,9 +439,9 @@ def direct(path, deviations=3, said=None):
     """A live Report without a run; what it warns of goes to a list."""
     console = anomaly_detection.Console()
     console.write = (said if said is not None else []).append
-    batch, stream = (anomaly_detection.Totals(name, console, False) for name in ("batch", "stream"))
+    batch, stream = (anomaly_detection.Totals(name, console.info) for name in ("batch", "stream"))
     return anomaly_detection.Report(path, anomaly_detection.Context(
-        anomaly_detection.Detector(2, 50, deviations), batch, stream, True, True, 0, console))
+        anomaly_detection.Detector(2, 50, deviations), batch, stream, True, 0, console))
 
 
 def give(report, *purchases):
