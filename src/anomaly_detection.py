@@ -1289,7 +1289,7 @@ class Output:
         self.file = self.temporary = None
         self.number = descriptor(path)
         self.direct = self.number is not None or os.path.exists(path) and not os.path.isfile(path)
-        self.written = False        # whether the run has changed what a reader sees
+        self.written = False        # whether a reader may see something new already
 
     def open(self):
         """Begin to write.  Raises Failure if that is not possible."""
@@ -1328,9 +1328,9 @@ class Output:
         if not self.direct:
             self.file.write(data)
             return
+        self.written = True
         while data:
             written = self.file.write(data)
-            self.written = True
             if written is None:                 # non-blocking, and full
                 import select
                 poll = select.poll()
@@ -2290,7 +2290,7 @@ class Run:
     def unchanged(self):
         """Return what a run that ends before `write` has changed, for its message."""
         part = [output.path for output in (*self.failures, *self.outputs) if output.written]
-        return "no output file is changed" + f", but {', '.join(part)} has a part" * bool(part)
+        return "no output file is changed" + f", but {', '.join(part)} may have a part" * bool(part)
 
 
 # ---------------------------------------------------------------- command line
