@@ -7,6 +7,8 @@ of friends too for D = 2, and so on, never the buyer.  "Last" is by timestamp,
 and by place in the logs for equal timestamps.  sd is the population standard
 deviation.  With fewer than 2 purchases in the network nothing is flagged.
 
+Only purchases on earlier lines count, whatever their timestamps.
+
 The algorithm.  Friendships are a dict of sets, purchases a bounded deque of
 (timestamp, seq, amount) per user.  For each purchase a breadth-first search
 lists the network (`SocialNetwork.network`), and a k-way merge of its deques
@@ -14,7 +16,7 @@ yields the last T amounts (`PurchaseHistory.last`).  The short-cuts beside this
 general way stand in the algorithm notes before `Detector`.
 
 All arithmetic is exact: amounts are int cents, or a Fraction of a cent where a
-log has more than two decimals.  No float decides a flag or prints a digit.
+log has more than two decimals.  No float decides a flag or prints an amount.
 
 One line's way from the log to the flag:
 
@@ -30,7 +32,7 @@ The sections, each of which uses only those above it:
 * social network: who is whose friend, and who is within D degrees
 * purchase history: the last purchases of every user, and of a network
 * verdict: mean, sd and the rule; Detector, which is all of it as a library
-* logs: JSON lines in, Findings out; a new event type is one row in EVENTS
+* logs: JSON lines in, Findings out; a new event type is a row in EVENTS and a method
 * outputs: what a run writes; a new one is one class in the list OUTPUTS
 * report: the page that --report writes
 * signals: Ctrl-C, SIGTERM and SIGHUP
@@ -149,9 +151,13 @@ def plain_number(text):
 def dollars(cents):
     """Return exact cents as text: two decimals, or as many as a Fraction of a cent takes.
 
+    Raises ValueError if no finite decimal equals them.
+
     >>> dollars(2910), dollars(-5), dollars(0), dollars(amount_in_cents("-0.1250"))
     ('29.10', '-0.05', '0.00', '-0.125')
     """
+    if pow(10, 999, cents.denominator):
+        raise ValueError(f"{cents} has no finite decimals")
     decimals, scale = 2, 1
     while scale % cents.denominator:
         decimals, scale = decimals + 1, scale * 10
@@ -704,7 +710,7 @@ def ignore(*arguments):
 
 
 def close(file):
-    """Close a file, or None.  That it cannot be flushed was an error before, or is none."""
+    """Close a file, or None.  Errors are ignored: what must be on disk was flushed before."""
     with contextlib.suppress(OSError, AttributeError):
         file.close()
 
@@ -901,17 +907,19 @@ class Log:
             self.is_file = stat.S_ISREG(self.status.st_mode)
             if self.is_file:
                 self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
-                self.file = decompressed(self.file, self.name)
+                if not self.start:
+                    self.file = decompressed(self.file, self.name)
                 self.size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
             raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
 
     def chunks(self, start=None, stop=None, on_read=ignore):
-        """Yield the bytes of the lines from start to stop, some whole lines at a time.
+        """Yield the bytes of whole lines from offset start (default: self.start) to offset stop
+        (default: self.size), some lines at a time.  A pipe has no offsets.
 
         NULs at the beginning of a line are dropped.  on_read(data) is called with all bytes that
         are read.  Before a pipe is read, and every WAIT seconds while it is empty, on_read(b"")
-        is called.  If that returns True, the log ends there, and an incomplete line is dropped.
+        is called.  If that returns a true value, the log ends there, without an incomplete line.
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
@@ -927,7 +935,10 @@ class Log:
             yield bytes(incomplete) + b"\n"
 
     def read(self, position, stop, on_read):
-        """Return the next bytes: none at the end of the log, None if on_read ends it before."""
+        """Return the next bytes: b"" at the log's end, None if on_read ends a pipe.
+
+        Raises OSError, and Failure if a regular file was truncated.
+        """
         try:
             data = (os.pread(self.file.fileno(), max(0, min(CHUNK, stop - position)), position)
                     if self.is_file else self.read_pipe(on_read))
@@ -943,7 +954,7 @@ class Log:
         return data
 
     def read_pipe(self, on_read):
-        """Return what arrives next on a pipe, none at its end, None if on_read ends it."""
+        """Return what arrives next on a pipe: b"" at its end, None if on_read ends it."""
         import select
         poll = select.poll()
         poll.register(self.file, select.POLLIN)
@@ -980,8 +991,10 @@ class Log:
         k, shards = shard
         begin, end = (self.start + (self.size - self.start) * number // shards
                       for number in (k - 1, k))
-        ends = [0, *accumulate((1 - 1 / self.JUDGE_TO_APPLY_RATIO) ** part for part in range(jobs))]
-        return [self.line_start(begin + int((end - begin) * place / ends[-1])) for place in ends]
+        *places, last = 0, *accumulate((1 - 1 / self.JUDGE_TO_APPLY_RATIO) ** part
+                                       for part in range(jobs))
+        offsets = [begin + int((end - begin) * place / last) for place in places]
+        return [*map(self.line_start, offsets), self.line_start(end)]
 
     def line_start(self, offset):
         """Return the offset, at least `offset`, where the next line starts, or the log's end."""
@@ -1045,7 +1058,7 @@ audience: (friends, users to recommend the buyer to); None if not needed or not 
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
-MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text as it was,
+MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text as read,
 with surrogates for bytes that are not UTF-8, and the kind and the text of its Malformed."""
 
 Findings = namedtuple("Findings", "before lines events purchases first last judged malformed")
@@ -1103,7 +1116,10 @@ def replay(chunks, detector, purchase=None, strict=False):
 
 
 def judge(chunks, detector, needs, strict=False):
-    """Yield Findings like `replay`, with each purchase judged before it is recorded."""
+    """Yield Findings like `replay`, with each purchase judged before it is recorded.
+
+    `needs` (Needs) says what the outputs need.
+    """
     timestamps = []
 
     def purchase(user, timestamp, amount):
@@ -1142,7 +1158,7 @@ class Console:
         self.warned = text
 
     def info(self, text):
-        """Like warn, but silent if `quiet` is set."""
+        """Write a message like `warn`, unless `quiet` is set."""
         if not self.quiet:
             self.warn(text)
 
@@ -1184,7 +1200,8 @@ class Totals:
     """The sum of a log's Findings so far.
 
     tell(text) tells of malformed lines: the first `lines_told` of the first `kinds_told` kinds.
-    If `waits`, it does so once there is an event: without one, the run's error says more.
+    If `waits`, nothing is told before the first event, because a log without an event ends the
+    run with an error that says more.
     """
 
     lines_told, kinds_told, kinds_counted = 3, 10, 1000
@@ -1273,7 +1290,8 @@ class Output:
     needs more than the flagged purchases `needs`, and any of these methods, which are called in
     one process, in the order of the log, whatever --jobs is:
 
-    * take(findings): write what it wants of the Findings of some lines;
+    * take(findings): write what it wants of the Findings of some lines, first the batch log's,
+      which have malformed lines but nothing judged, then the stream's;
     * tick(): called while a live stream goes on, and while it pauses;
     * complete(): write what is known only at the end, then call super().complete().
 
@@ -1351,11 +1369,13 @@ class Output:
             try:
                 os.replace(self.temporary, self.target)
                 self.temporary = None
+                self.sync_folder()
                 return
             except OSError as error:        # EBUSY: a mount point, say a file in a container
                 if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES):
                     raise
         if not self.direct:
+            self.written = True
             self.file.seek(0)
             with open(self.target, "r+b") as target:
                 target.writelines(iter(partial(self.file.read, CHUNK), b""))
@@ -1363,6 +1383,15 @@ class Output:
                 target.flush()
                 os.fsync(target.fileno())
             self.context.console.warn(f"{self.path}: cannot be replaced, so it was written into")
+
+    def sync_folder(self):
+        """Put the replacement on disk before the next one begins, where the system can."""
+        with contextlib.suppress(OSError):
+            folder = os.open(os.path.dirname(self.target), os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def discard(self):
         """Close the file, and remove it if it is still temporary."""
@@ -1494,7 +1523,8 @@ Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # a 
 
 
 class Tallies(dict):
-    """{key: [purchases with the key, their total, flagged ones, their total, sum of squares]}."""
+    """{key: [purchases, their total in cents, flagged purchases, their total, the sum of the
+    squares of their amounts]}; a missing key gets zeros."""
 
     def __missing__(self, key):
         tally = self[key] = [0] * 5
@@ -1509,7 +1539,8 @@ class Tallies(dict):
         return larger
 
     def most(self, column):
-        """Return the 20 (rank, key, tally) with the largest sums in a column, least key first."""
+        """Return (rank, key, tally) of the 20 largest sums in a column (0-4) that are not 0; of
+        equal ones, the least key first."""
         found = nsmallest(20, ((-tally[column], key) for key, tally in self.items()))
         return [(rank, key, self[key]) for rank, (number, key) in enumerate(found, 1) if number]
 
@@ -1623,7 +1654,7 @@ class Report(Output):
     and so on; of more than `limit` flagged lines all become blocks of 10 lines, then of 100.
     """
 
-    name, help = "report", "write a page that shows what happened, live if STREAM is"
+    name, help = "report", "write a page that shows what happened, again and again while STREAM is a pipe"
     needs = Needs(every=True)
     limit, dots = 100000, 500
 
@@ -1635,7 +1666,7 @@ class Report(Output):
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
         self.first = None               # how many lines are before the first purchase
         self.begun = self.shown = None  # time of the first tick; lines read for the live page
-        self.due = 0                    # when a live page may be written
+        self.due = self.pause = 0       # when a live page may be written; its distance from the last
 
     def take(self, findings):
         by_timestamp, width = self.by_timestamp, self.width
@@ -1676,13 +1707,14 @@ class Report(Output):
         # reload takes a text selection away.
         between_flags = (begin - self.begun) / (stream.counts["flagged"] + 1)
         try:
-            self.show(round(min(max(between_flags, 30), 300)))
+            self.show(round(min(max(between_flags, self.pause, 30), 300)))
             self.shown = stream.lines
         except (OSError, Failure) as error:
             self.context.console.warn(f"{self.path}: live page not written: "
                                       f"{getattr(error, 'strerror', error)}")
         end = time.monotonic()
-        self.due = end + max(2, 50 * (end - begin))
+        self.pause = max(2, 50 * (end - begin))
+        self.due = end + self.pause
 
     def show(self, reload=None):
         """Let the page so far take the place of the one before."""
@@ -1895,7 +1927,8 @@ class Signals:
 # --jobs judges several parts of a stream side by side, and --shard K/N only one of N parts.  A
 # process first applies every event before its part, so it judges in the state that a single
 # process would be in.  The Findings of the parts are passed on in the order of the log.  That is
-# why the outputs, joined, are those of a single process, byte for byte.
+# why --jobs changes no byte, and why the outputs of all shards that are written line by line can
+# be joined to those of a single process.  A report is of its shard, a snapshot of the last one.
 
 PART = 1 << 18      # bytes that are worth a process
 CGROUP = "/sys/fs/cgroup"
@@ -1936,7 +1969,7 @@ def number_of_jobs(jobs, size, state):
     return max(1, min(processors(), size // max(PART, state // 24)))
 
 
-def record(all_findings, file):
+def save_findings(all_findings, file):
     """Write Findings into a file as they come, then a mark: None, or the text of the error that
     ended them."""
     import pickle
@@ -1950,7 +1983,7 @@ def record(all_findings, file):
     file.flush()
 
 
-def recorded(file):
+def saved_findings(file):
     """Yield the Findings recorded in a file.  Raises Failure unless the mark is None.
 
     The file of a worker that was killed has no mark.  So the run fails, and the flags that the
@@ -1979,7 +2012,7 @@ def work(parent, judge_part, file):
         # SIGINT and SIGHUP stay blocked: the parent ends its workers.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        record(judge_part(on_read), file)
+        save_findings(judge_part(on_read), file)
     finally:
         os._exit(0)
 
@@ -1988,6 +2021,7 @@ def judge_side_by_side(judge_parts, stack):
     """Start a worker for each part but the last; return an iterator over the Findings of all
     parts in their order, which judges the last one itself.
 
+    This process judges the last part, so its Detector ends in the state that a snapshot needs.
     Each of `judge_parts` is a function on_read -> iterator over Findings.  The ExitStack ends
     the workers.  Raises OSError if a process or a temporary file is refused.
     """
@@ -2010,11 +2044,11 @@ def judge_side_by_side(judge_parts, stack):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def findings():
-        record(judge_parts[-1](), files[-1])
+        save_findings(judge_parts[-1](), files[-1])
         for worker, file in zip(workers, files):
             worker.join()
-            yield from recorded(file)
-        yield from recorded(files[-1])
+            yield from saved_findings(file)
+        yield from saved_findings(files[-1])
 
     return findings()
 
@@ -2025,7 +2059,8 @@ LIVE_PIECE = 1 << 10    # bytes of a live stream between two looks at the signal
 
 
 def check_files(args, logs):
-    """Raise Failure if an output is also another file of the run, or closed standard output."""
+    """Raise Failure if two outputs, or an output and a log, are one file, or if an output is
+    standard output and that is closed.  With --resume, --snapshot may be BATCH."""
     taken = {(log.status.st_dev, log.status.st_ino): name
              for log, name in zip(logs, ("BATCH", "STREAM"))}
     for kind, path in args.outputs:
@@ -2050,14 +2085,16 @@ class Run:
     """One run of the command line.  An error or a signal may end it in any of these states:
 
     state                 at an error                    at a signal (status 128 + its number)
-    open                  status 2, nothing is changed   nothing is changed
-    load, judge a file    status 1, nothing is changed   nothing is changed
+    open                  status 2, no file is changed   no file is changed
+    load, judge a file    status 1, no file is changed   no file is changed
     judge a live stream   status 1, what was judged      the lines in hand are judged,
                           before is written              then all is written
     write                 status 1, costs one output     ignored
 
-    A live stream is a pipe.  In every state an output that fails costs the run this output only
-    (see `each`).  A log without an event is an error (see `require_events`).
+    A live stream is a pipe.  A direct output keeps what was written to it.  Once all outputs are
+    open, one that fails costs the run this output only, and a second signal gives up a direct
+    output that nobody reads (see `each`).  A log without an event is an error (see
+    `require_events`).
     """
 
     def __init__(self, console, signals):
@@ -2119,7 +2156,11 @@ class Run:
             raise Failure(f"{self.args.batch_log}: stream_lines or T: {error}", 2) from None
 
     def load(self):
-        """Build the state from the batch log.  Only the first shard rejects its lines."""
+        """Build the state from the batch log.
+
+        Every shard skips malformed lines.  The outputs of the first shard alone take them, so
+        that joined --rejects files hold each line once.
+        """
         self.times = [time.perf_counter()]      # of the begin and end of load, and the end of judge
         detector, totals = self.context.detector, self.context.batch_log
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
@@ -2153,7 +2194,7 @@ class Run:
                 raise
             self.error = error
         self.stopped = live and self.signals.received
-        if not self.stopped:
+        if not (self.stopped or self.error):
             self.require_events(totals, log)
         self.times.append(time.perf_counter())
 
@@ -2225,13 +2266,13 @@ class Run:
                 self.outputs.remove(output)
                 self.failures[output] = error
                 if self.outputs:
-                    self.console.warn(f"{explained(error)}; it is given up, the others go on")
+                    self.console.warn(f"{explained(error)}; this output is given up, the others go on")
 
     def require_events(self, totals, log):
         """Raise Failure if a log has lines and not one event: it is another kind of file.
 
-        A log has an event if it has one outside of the shard's part, or before the lines that
-        --resume goes on after.
+        Events outside of the shard's part count.  A log that is read from an offset above 0, as
+        with --resume, is not checked.
         """
         if totals.counts["events"] or not totals.reason or log.start:
             return
@@ -2244,9 +2285,10 @@ class Run:
     def write(self):
         """Let the outputs replace the old files, in the order of OUTPUTS.
 
-        All are complete and on disk before the first one replaces its old file.  If the power
-        fails between two, the first ones are new and the others old, and each is whole.  Then
-        the same run can be repeated: the snapshot, which it may have begun with, comes last.
+        All are complete and on disk before the first one replaces its old file, and each
+        replacement is on disk before the next one.  If the power fails between two, the first
+        ones are new and the others old, and each is whole, unless it had to be written into.
+        Then the same run can be repeated: the snapshot, which it may have begun with, is last.
         """
         self.signals.deferred = True
         self.each(lambda output: output.complete())
@@ -2288,7 +2330,7 @@ class Run:
         return 128 + self.stopped if self.stopped else 0
 
     def unchanged(self):
-        """Return what a run that ends before `write` has changed, for its message."""
+        """Return a text that says which outputs of a run that failed may have a part."""
         part = [output.path for output in (*self.failures, *self.outputs) if output.written]
         return "no output file is changed" + f", but {', '.join(part)} may have a part" * bool(part)
 
@@ -2341,13 +2383,13 @@ OPTIONS = {
     "--stream-log": (str, "FILE", 'the log whose purchases are judged ("-": standard input)'),
     **{f"--{kind.name}": (str, "FILE", kind.help) for kind in OUTPUTS},
     "-D --degree": (positive, "N", "degrees of the network, instead of the batch log's D"),
-    "-T --tracked": (at_least_two, "N", "purchases that decide, instead of the batch log's T"),
+    "-T --tracked": (at_least_two, "N", "purchases in the window, instead of the batch log's T"),
     "--sd": (deviations, "N", "flag above mean + N standard deviations (default: 3)"),
     "--resume": (None, "", "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
     "--strict": (None, "", "end at the first malformed line"),
     "--jobs": (positive, "N", "processes that judge (default: the processors, if STREAM is large)"),
-    "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; outputs can be joined"),
-    "-q --quiet": (None, "", "say only what went wrong"),
+    "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; outputs (no report) can be joined"),
+    "-q --quiet": (None, "", "say only what went wrong, and how many lines were skipped"),
     "-V --version": (None, "", "show the version and end"),
     "-h --help": (None, "", "show this help and end")}
 DEFAULTS = {**{names.rpartition("--")[2].replace("-", "_"): None for names in OPTIONS},
@@ -2438,8 +2480,7 @@ def main(arguments=None):
         args = parse(sys.argv[1:] if arguments is None else arguments)
         if args.text:
             with contextlib.suppress(BrokenPipeError):      # the reader has closed the pipe
-                sys.stdout.write(args.text)
-                sys.stdout.flush()
+                print(args.text, end="", flush=True)
             return 0
         console.quiet = args.quiet
         # A short block at the beginning: without memory CPython 3.11 can loop for ever on its
