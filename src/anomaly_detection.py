@@ -1654,7 +1654,7 @@ class Report(Output):
     and so on; of more than `limit` flagged lines all become blocks of 10 lines, then of 100.
     """
 
-    name, help = "report", "write a page that shows what happened, again and again while STREAM is a pipe"
+    name, help = "report", "write a page that shows what happened, again and again if live"
     needs = Needs(every=True)
     limit, dots = 100000, 500
 
@@ -1666,7 +1666,7 @@ class Report(Output):
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
         self.first = None               # how many lines are before the first purchase
         self.begun = self.shown = None  # time of the first tick; lines read for the live page
-        self.due = self.pause = 0       # when a live page may be written; its distance from the last
+        self.due = self.pause = 0       # when a live page may be written; seconds between two
 
     def take(self, findings):
         by_timestamp, width = self.by_timestamp, self.width
@@ -2266,7 +2266,8 @@ class Run:
                 self.outputs.remove(output)
                 self.failures[output] = error
                 if self.outputs:
-                    self.console.warn(f"{explained(error)}; this output is given up, the others go on")
+                    self.console.warn(f"{explained(error)}; this output is given up, "
+                                      "the others go on")
 
     def require_events(self, totals, log):
         """Raise Failure if a log has lines and not one event: it is another kind of file.
@@ -2388,7 +2389,8 @@ OPTIONS = {
     "--resume": (None, "", "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
     "--strict": (None, "", "end at the first malformed line"),
     "--jobs": (positive, "N", "processes that judge (default: the processors, if STREAM is large)"),
-    "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; outputs (no report) can be joined"),
+    "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; their outputs, but for a "
+                              "report, can be joined"),
     "-q --quiet": (None, "", "say only what went wrong, and how many lines were skipped"),
     "-V --version": (None, "", "show the version and end"),
     "-h --help": (None, "", "show this help and end")}
