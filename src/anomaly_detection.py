@@ -1286,9 +1286,9 @@ class Output:
     cannot be moved, the old file is written into at the end.  Only a `direct` output is written
     at once: "-" (standard output), another open descriptor, a pipe or a device.
 
-    A new output is a subclass in the list OUTPUTS.  It has a `name`, a line of `help`, if it
-    needs more than the flagged purchases `needs`, and any of these methods, which are called in
-    one process, in the order of the log, whatever --jobs is:
+    A new output is a subclass in the list OUTPUTS.  It has a `name`, a line of `help`, `needs`
+    if the flags alone are not enough (see Judged), and any of these methods.  All are called in
+    one process, in the order of the log, whatever --jobs is.
 
     * take(findings): write what it wants of the Findings of some lines, first the batch log's,
       which have malformed lines but nothing judged, then the stream's;
@@ -1933,7 +1933,7 @@ class Signals:
 PART = 1 << 18      # bytes that are worth a process
 CGROUP = "/sys/fs/cgroup"
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")    # versions 2 and 1
-EXPECTED_ERRORS = Failure, OSError, ImportError, *NO_MEMORY
+EXPECTED_ERRORS = Failure, OSError, ImportError, *NO_MEMORY     # one line, no traceback
 
 
 def processors():
@@ -2161,7 +2161,7 @@ class Run:
         Every shard skips malformed lines.  The outputs of the first shard alone take them, so
         that joined --rejects files hold each line once.
         """
-        self.times = [time.perf_counter()]      # of the begin and end of load, and the end of judge
+        self.times = [time.perf_counter()]      # start of load; later its end, and that of judge
         detector, totals = self.context.detector, self.context.batch_log
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
             self.receive(totals, findings, take=self.args.shard[0] == 1)
@@ -2199,16 +2199,16 @@ class Run:
         self.times.append(time.perf_counter())
 
     def on_read_live(self, progress, data):
-        """Let progress and outputs know that time passes; return whether the stream ends now."""
+        """Show progress and tick the outputs; return whether the live stream ends here."""
         progress(data)
         self.each(lambda output: output.tick())
         return self.signals.received or not self.outputs
 
     def judge_file(self, judge_chunks):
-        """Return an iterator over the Findings of a stream that is a file, or of its shard.
+        """Return an iterator over the Findings of a stream that is a file, or of this shard's part.
 
-        Where processes or temporary files are refused, one process judges all, unless --jobs
-        is given.
+        If processes or temporary files are refused, and --jobs is not given, one process judges
+        all.
         """
         args, (batch_log, log), totals = self.args, self.logs, self.context.stream_log
         detector = self.context.detector
@@ -2378,7 +2378,7 @@ def deviations(text):
 
 
 positive, at_least_two = partial(whole_number, least=1), partial(whole_number, least=2)
-# Option: (what reads its value, if it has one; how --help names the value; its help).
+# Option: (function that reads its value, or None; the value's name; help).  A new one is a row.
 OPTIONS = {
     "--batch-log": (str, "FILE", "the log that builds the state"),
     "--stream-log": (str, "FILE", 'the log whose purchases are judged ("-": standard input)'),
@@ -2503,6 +2503,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    gc.disable()        # nothing cyclic is built, and looking for it takes a third more time
+    gc.disable()        # nothing cyclic is built, and the search for it takes 33 % more time
     # All is written: taking millions of objects apart would only cost time.
     os._exit(main())
