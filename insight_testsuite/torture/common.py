@@ -133,7 +133,7 @@ def program(trial, batch, stream, *options, more=()):
         write(path, log)
     paths = {name: os.path.join(trial.folder, name) for name in ("rejects", *more)}
     given = [word for name, path in paths.items() for word in ("--" + name, path)]
-    for path in output, *paths.values():
+    for path in [output, *paths.values()]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
     said = io.StringIO()

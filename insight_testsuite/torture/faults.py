@@ -493,7 +493,7 @@ def monitor_stopped(trial, stage, seconds):
     if line:
         trial.expect(int(line[1]) == stage.stream.count(b"\n", 0, taken), "another line; " + what)
         judged = program(trial, read(stage.logs[0]), stage.stream[:taken], "--quiet", more=MORE)
-        for name in "output", "rejects", "notify", "verdicts", *["snapshot"] * snapshot:
+        for name in ["output", "rejects", "notify", "verdicts", *["snapshot"] * snapshot]:
             trial.expect(now[name] == getattr(judged, "flagged" if name == "output" else name),
                          "not the %s of the lines up to that; %s" % (name, what))
     else:       # it was loading the batch log
