@@ -1080,7 +1080,7 @@ def replay(chunks, detector, purchase=None, strict=False):
     returns None or a Judged's fields after `line`.  If `strict`, a malformed line ends the log.
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
-    methods["purchase"] = purchase = purchase or detector.record
+    methods["purchase"] = purchase = purchase or methods["purchase"]
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         rows = USUAL_LINES[style_of(text)].findall(text)
@@ -1676,7 +1676,7 @@ class Report(Output):
             tally[1] += judged.amount
         if findings.judged and self.first is None:
             self.first = findings.before + findings.judged[0].place
-        for place, _, user, timestamp, amount, (mean, sd), *_ in flagged(findings):
+        for place, _, user, timestamp, amount, flag, *_ in flagged(findings):
             before = findings.before + place
             for tally in by_timestamp[timestamp[:width]], self.by_line[before // self.block]:
                 tally[2] += 1
@@ -1684,7 +1684,8 @@ class Report(Output):
                 tally[4] += amount * amount
             self.users[user] += 1
             self.largest[user] = max(amount, self.largest.get(user, amount))
-            insort(self.farthest, Row(mean - amount, before + 1, timestamp, user, amount, mean, sd))
+            insort(self.farthest, Row(flag.mean - amount, before + 1, timestamp, user, amount,
+                                      flag.mean, flag.sd))
             del self.farthest[self.dots:]
         while len(self.by_timestamp) > self.limit:
             self.width -= 3
@@ -1867,7 +1868,7 @@ Logs: {", ".join(logs)}.
             table("flagged-times", "Timestamps with most flags",
                   sum(tally[2] > 0 for tally in times.values()),
                   "rank, timestamp, flagged, flagged mean, flagged sd",
-                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
+                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])[:2]))
                    for rank, timestamp, tally in times.most(2)]),
             table("flagged", "Flagged purchases, farthest above their mean first", flags,
                   "line, timestamp, user, amount, network mean, network sd, above mean, "
