@@ -1889,7 +1889,7 @@ OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
 # --------------------------------------------------------------------- signals
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP while a `with` block runs.
+    """SIGINT, SIGTERM and SIGHUP, from `catch` to `restore`.
 
     The first one is kept as `received`.  It raises KeyboardInterrupt, between any two
     bytecodes, unless `deferred` is set.  Later ones do nothing, except that the next one raises
@@ -1902,12 +1902,11 @@ class Signals:
     def __init__(self):
         self.received, self.deferred, self.giving_up, self.before = None, False, False, {}
 
-    def __enter__(self):
+    def catch(self):
         for number in self.NUMBERS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with contextlib.suppress(ValueError):       # not the main thread
                     self.before[number] = signal.signal(number, self.receive)
-        return self
 
     def receive(self, number, frame):
         if self.received and self.giving_up:
@@ -1918,7 +1917,7 @@ class Signals:
             self.deferred = True
             raise KeyboardInterrupt
 
-    def __exit__(self, *error):
+    def restore(self):
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
@@ -2479,17 +2478,14 @@ def main(arguments=None):
     console, signals = Console(), Signals()
     run = Run(console, signals)
     try:
-        # Not yet `with signals`: argparse fails if it is interrupted.
         args = parse(sys.argv[1:] if arguments is None else arguments)
         if args.text:
             with contextlib.suppress(BrokenPipeError):      # the reader has closed the pipe
                 print(args.text, end="", flush=True)
             return 0
         console.quiet = args.quiet
-        # A short block at the beginning: without memory CPython 3.11 can loop for ever on its
-        # way out of a `with` at a bytecode offset above 256.
-        with signals:
-            return run.execute(args)
+        signals.catch()         # not before: argparse fails if it is interrupted
+        return run.execute(args)
     except KeyboardInterrupt:
         if not signals.received:
             raise
@@ -2501,6 +2497,7 @@ def main(arguments=None):
         return status
     finally:
         console.write("")
+        signals.restore()
 
 
 if __name__ == "__main__":
