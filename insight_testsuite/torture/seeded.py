@@ -195,9 +195,9 @@ FAULTS = [Fault(*fault) for fault in (
     ("self.signals.deferred, self.error = live, None", "self.error = None",
      "a monitor that is stopped writes what it has", "test_ordinary_days.LiveTest"),
     ("self.received = self.received or signal.Signals(number)", "self.received = signal.Signals(number)",
-     "the first signal is the status", "Trust.test_signals"),
+     "the first signal is the status", "test_command_line.Errors"),
     ("        self.signals.deferred = True\n        self.each(", "        self.each(",
-     "no signal stops a run that writes", "test_outputs"),
+     "no signal stops a run that writes", "Trust.test_faults"),
 
     # ---- workers
     ('raise Failure("a worker process died, "\n'

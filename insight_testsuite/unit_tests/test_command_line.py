@@ -560,6 +560,14 @@ class Errors(FolderTest):
             with patch("argparse.ArgumentParser.__init__", parse), self.assertRaises(error):
                 anomaly_detection.main(["--quiet"])
 
+    def test_the_first_signal_counts(self):
+        signals = anomaly_detection.Signals()
+        signals.deferred = True
+        with signals:
+            for number in signal.SIGTERM, signal.SIGINT:
+                os.kill(os.getpid(), number)
+        self.assertIs(signals.received, signal.SIGTERM)
+
     def test_signals(self):
         """Ctrl-C and SIGTERM stop a run over files, or while it loads: a line, 130 or 143, and all is as it was."""
         self.write("stream", STREAM * 5000)         # more than its reader takes: it is still at work
