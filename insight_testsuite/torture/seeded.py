@@ -20,90 +20,240 @@ ROOT = os.path.dirname(SUITE)
 PROGRAM = "src/anomaly_detection.py"
 DEADLINE = 400      # seconds after which a suite counts as hanging, which is a failure too
 
-# A text that occurs exactly once in the program, the text that takes its place, what that breaks.
-Fault = namedtuple("Fault", "text replacement breaks")
+# A text that occurs exactly once in the program, the text that takes its place, what that breaks,
+# and the tests that should notice: they are tried first.
+Fault = namedtuple("Fault", "text replacement breaks tests")
 FAULTS = [Fault(*fault) for fault in (
-    ("", "", "nothing: the program as it is"),
+    ("", "", "nothing: the program as it is", ""),
 
-    # ---- the values
-    ("len(decimals) <= 2", "len(decimals) <= 3", "amounts finer than a cent"),
-    ('[0-9]{1,15}(?:', '[0-9]{1,16}(?:', "amounts have at most 15 digits"),
-    ('text.rstrip("0").rstrip(".") if "." in text else text', "text", "two spellings of one timestamp are one"),
-    ("date(*map(int, match.groups()))", "match.groups()", "the 30th of February is malformed"),
-    ('"-" if cents < 0 else ""', '""', "negative means have a sign"),
-    ('"%013d"', '"%d"', "parts of a cent have their leading zeros"),
-    ("ascii(text if len(text) <= 60", "ascii(text if len(text) <= 60000", "messages are short"),
-    ("c if c.isprintable() else ascii(c)[1:-1]", "c", "messages move no cursor"),
+    # ---- values
+    ("return cents.numerator if cents.denominator == 1 else cents", "return int(cents)",
+     "amounts finer than a cent", "test_values"),
+    (r'r"(-?[0-9]{1,15})(?:\.', r'r"(-?[0-9]{1,16})(?:\.', "amounts have at most 15 digits", "test_values"),
+    ("int(exponent or 0) - len(decimals)", "abs(int(exponent or 0)) - len(decimals)",
+     "an exponent has its sign", "test_values"),
+    ("[.,]([0-9]{1,9})", "[.]([0-9]{1,9})", "a fraction of a second may follow a comma", "test_values"),
+    ("([0-9]{1,9})", "([0-9]{1,6})", "a fraction of a second has up to 9 digits", "test_values"),
+    ("second -= timedelta(", "second += timedelta(", "a zone east of UTC is ahead of it", "test_values"),
+    ("minutes=int(hours[0] + minutes)", "minutes=int(minutes)", "a zone's minutes have its sign", "test_values"),
+    ("except (AttributeError, ValueError, OverflowError):", "except (AttributeError, OverflowError):",
+     "the 30th of February is malformed", "test_values"),
+    ('return f"{second}.{fraction}".rstrip("0").rstrip(".")', 'return f"{second}.{fraction}"',
+     "two spellings of one timestamp are one", "test_values"),
+    ('return dollars(amount_in_cents(text)).rstrip("0").rstrip(".")', "return str(text)",
+     "two spellings of a number are one id", "test_values"),
+    ("exponent = max(len(whole) - 15, 0) + min(30 - len(decimals), 0)", "exponent = 0",
+     "a snapshot's amounts can be read", "test_values"),
+    ("{'-' if cents < 0 else ''}", "", "negative amounts have a sign", "test_values"),
+    ('.rjust(decimals + 1, "0")', "", "5 cents are 0.05", "test_values"),
+    ("len(text) <= 60 else text[:57]", "len(text) <= 60000 else text[:57]", "messages are short", "test_values"),
+    ("c if c.isprintable() else ascii(c)[1:-1]", "c", "messages move no cursor", "test_values"),
+    ("if len(self) >= self.limit:", "if False:", "a memo is bounded", "test_values"),
 
-    # ---- the social network
-    ("            friends.discard(friend)\n", "", "unfriend ends a friendship"),
-    ("self.circles.pop(user, None)", "pass", "the search forgets who is a friend no more"),
-    ("seen, ring = {user}, self", "seen, ring = set(), self", "a buyer is not at distance 2 of themselves"),
-    ("        ball.discard(user)\n", "", "nobody is in their own network"),
-    ("range(degree - 1, 0, -1)", "range(degree, 0, -1)", "the network ends at distance D"),
-    ("self.social.rings(v, self.hops - 1)", "self.social.rings(v, self.hops)", "a member is near enough"),
-    ("raise ValueError(f\"id1 and id2", "print(f\"id1 and id2", "nobody is their own friend"),
+    # ---- social network
+    ("self.friends[user].remove(friend)", "pass", "unfriend ends a friendship", "test_social_network"),
+    ("if not self.friends[user]:", "if False:", "users without friends are absent", "test_social_network"),
+    ("self.neighbors.pop(id1, None)", "pass", "the search knows the first one's new friend", "test_social_network"),
+    ("self.neighbors.pop(id2, None)", "pass", "the search knows the second one's new friend", "test_social_network"),
+    ("seen, ring = {user}, self", "seen, ring = set(), self",
+     "a buyer is not at distance 2 of themselves", "test_social_network"),
+    ("while ring and degree:", "while ring and degree > 1:",
+     "the network reaches to distance D", "test_social_network"),
+    ("hops_left, neighbors_of = degree - 1,", "hops_left, neighbors_of = degree,",
+     "the network ends at distance D", "test_social_network"),
+    ("            ball.discard(user)\n", "", "nobody is in their own network", "test_social_network"),
+    ("        self[user] = False\n", "", "nobody is a member of their own network", "test_social_network"),
+    ("self.social.rings(v, self.hops_left - 1)", "self.social.rings(v, self.hops_left)",
+     "a member is near enough", "test_social_network"),
+    ("or self.hops_left > 1 and", "or self.hops_left > 2 and",
+     "a member two steps away is one", "test_social_network"),
+    ('raise Malformed("id1 and id2"', 'print("id1 and id2"', "nobody is their own friend", "test_social_network"),
+    ("key=common.__getitem__, reverse=True)", "key=common.__getitem__)",
+     "most friends in common come first", "Audience"),
+    ("sorted(sorted(ring), key", "sorted(ring, key", "equals come by id", "Audience"),
+    ("return sorted(friends), recommend", "return list(friends), recommend", "the friends come by id", "Audience"),
 
-    # ---- the purchase history
-    ("        elif purchase > purchases[0]:\n", "        elif purchase > purchases[-1]:\n", "late purchases count"),
-    ("            purchases.popleft()\n", "            purchases.pop()\n", "the oldest purchase goes"),
-    ("key=itemgetter(-1))", "key=itemgetter(0))", "the users who bought last are merged"),
-    ("bisect(self.line, purchase)", "0", "a page is in order"),
-    ("if purchase >= page.since:", "if purchase <= page.since:", "a purchase is on its page"),
-    ("found = [purchases[-count:]", "found = [purchases[:count]", "of a user who buys much the last purchases count"),
+    # ---- purchase history
+    ("purchase = (timestamp, self.recorded,", "purchase = (timestamp, -self.recorded,",
+     "of equal timestamps the later line is newer", "test_purchase_history"),
+    ("insort(purchases, purchase)", "purchases.append(purchase)",
+     "a late purchase takes its place", "test_purchase_history"),
+    ("if len(purchases) > self.tracked:", "if len(purchases) >= self.tracked:",
+     "a user's last T purchases are kept", "test_purchase_history"),
+    ("purchases.popleft()", "purchases.pop()", "the oldest purchase goes", "test_purchase_history"),
+    ("key=itemgetter(-1))", "key=itemgetter(0))", "the users who bought last are merged", "test_purchase_history"),
+    ("if sum(map(len, histories)) <= count:", "if True:",
+     "no more than T purchases are the last", "test_purchase_history"),
+    ("place = bisect(self.purchases, purchase)", "place = 0", "a page is in order", "test_purchase_history"),
+    ("if purchase >= page.since:", "if purchase <= page.since:", "a purchase is on its page", "test_purchase_history"),
+    ("= page.halves()", "= page.halves()[::-1]", "the halves of a page are in order", "test_purchase_history"),
+    ("del self.pages[:-(self.capacity // self.page_size)]", "pass", "the pages are bounded", "test_purchase_history"),
+    ("for page in self.pages[:-4:-1])", "for page in self.pages[-3:])",
+     "the newest page comes first", "test_short_cuts"),
+    ("found = [purchases[-count:]", "found = [purchases[:count]",
+     "of a user who buys much the last purchases count", "test_purchase_history"),
+    ("            count -= there\n", "", "of the last page only the newest purchases count", "test_short_cuts"),
 
-    # ---- the verdict
-    ("over <= 0 or over * over * size <= known", "over <= 0 or over * over * size < known",
-     "exactly mean + 3 sd is not flagged"),
-    ("over <= 0 or over * over", "over * over", "what is far below the mean is not flagged"),
-    ("known = 10 * n - size", "known = 11 * n - size", "an early acquittal is certain"),
-    ("if n < 2 or", "if n < 1 or", "two purchases are needed"),
-    ("return Flag(mean if total >= 0 else -mean", "return Flag(total // n", "means are truncated, not floored"),
+    # ---- verdict
+    ("b * size * over * over <= known", "b * size * over * over < known",
+     "exactly mean + 3 sd is not flagged", "test_verdict"),
+    ("over <= 0 or b * size", "b * size", "what is far below the mean is not flagged", "test_verdict"),
+    ("known = (a + b) * n", "known = (a + 2 * b) * n", "an early acquittal is certain", "test_verdict"),
+    ("return known >= 0 and (", "return (", "too small a part of a window acquits nobody", "test_verdict"),
+    ("over = n * amount - total", "over = total - n * amount", "what is above the limit is flagged", "test_verdict"),
+    ("deviations.denominator ** 2", "deviations.denominator", "2.5 sd are 5/2 of it", "test_verdict"),
+    ("if n < 2 or", "if n < 1 or", "two purchases are needed", "test_short_cuts"),
+    ("return Baseline(mean if total >= 0 else -mean", "return Baseline(int(total // n)",
+     "means are truncated, not floored", "test_values"),
     ("isqrt(int(n * squares - total * total)) // n", "round((n * squares - total * total) ** .5 / n)",
-     "sd is exact and truncated"),
+     "sd is exact and truncated", "test_values"),
+    ("islice(source, found, self.tracked)", "islice(source, self.tracked)",
+     "no purchase is in a window twice", "test_short_cuts"),
 
-    # ---- the logs
-    ('b"" if start else b"\\xef\\xbb\\xbf"', 'b""', "a byte-order mark is no part of the log"),
-    ('raise ValueError("not UTF-8")', "pass", "bytes that are not UTF-8 are malformed"),
-    ("parse_constant=_no_constant", "parse_constant=str", "NaN is malformed"),
-    ("except RecursionError:", "except ZeroDivisionError:", "deep nesting is malformed"),
-    ('"T" in header and whole_number(header["T"], 2)', '"T" in header and whole_number(header["T"], 1)',
-     "T is at least 2"),
-    ("                data = b\"\\n\"\n", "                return\n", "a last line needs no newline"),
-    ("            if data is None:", "            if False:", "a pipe that does not block"),
+    # ---- logs
+    (r'MARKS = "\ufeff\0"', r'MARKS = "\0"', "a byte-order mark is no part of a line", "test_spellings"),
+    (r'yield re.sub(rb"(?m)^\0+", b"", whole) if b"\0" in whole else whole', "yield whole",
+     "NULs before a line are dropped", "test_command_line.Dirt"),
+    (r'rest if incomplete else rest.lstrip(b"\0")', "rest", "NULs before a last line take no memory", "test_a_hole"),
+    ("nesting(line) > NESTING:", "False:", "deep nesting is malformed", "test_spellings"),
+    ("> NESTING and nesting(line) > NESTING:", "> NESTING:", "brackets in strings nest nothing", "test_spellings"),
+    ('raise Malformed("not UTF-8")', "pass", "bytes that are not UTF-8 are malformed", "test_spellings"),
+    ("parse_constant=_no_constant", "parse_constant=str", "NaN is malformed", "test_spellings"),
+    ('"0|-?[1-9][0-9]{0,14}"', '"-?[0-9]{1,15}"', "01 is no number", "test_spellings"),
+    ('yield bytes(incomplete) + b"\\n"', "return", "a last line needs no newline", "test_command_line"),
+    ("and data is not None and not self.growing:", "and data is not None:",
+     "--resume leaves a line that is not complete", "ResumeTest"),
+    ("            if poll.poll(1000 * self.WAIT):\n", "            if True:\n",
+     "time passes while a pipe is empty", "test_report.Live"),
+    ("if data is not None:", "if True:", "another may read the same pipe", "test_command_line.Standard"),
+    ("        self.start -= len(rest)\n", "", "--resume begins where a line does", "ResumeTest"),
+    ("        self.unread = rest\n", "", "--resume goes on in the midst of what a pipe gave", "ResumeTest"),
+    ("[self.line_start(begin + int((end - begin) * place / ends[-1])) for",
+     "[begin + int((end - begin) * place / ends[-1]) for", "parts begin where lines do", "test_parallel.Jobs"),
+    ("if not data and position < stop:", "if False:",
+     "a log that is truncated meanwhile is an error", "Trust.test_faults"),
+    ('if text.startswith("["):', "if False:", "a JSON array is told from a log", "KindOfFile"),
+    ("second.count(separator)) > 1]", "second.count(separator)) > 2]",
+     "CSV of three columns is told from a log", "LogKindTest"),
+    ('kind in ("gzip", "bz2", "lzma")', 'kind in ("gzip", "lzma")', "logs may be compressed", "OneFileTest"),
+    ('whole_number(header.get("T"), 2)\n    except', 'whole_number(header.get("T"), 1)\n    except',
+     "T is at least 2", "test_command_line.Settings"),
+    ("                    del rows[place + 1:]", "                    pass",
+     "--strict names the first malformed line", "test_parallel.Failures"),
+    ("                del rows[place:]\n", "                pass\n",
+     "nothing is judged after memory is lacking", "test_command_line.Errors"),
 
-    # ---- the outputs
-    ("os.fsync(self.file.fileno())", "pass", "an output is on the disk before it takes its place"),
-    ("os.chmod(self.temporary, stat.S_IMODE(old.st_mode))", "pass", "a file that is replaced keeps its permissions"),
-    ("self.target = os.path.realpath(self.path)", "self.target = self.path", "a link's target is replaced"),
-    ("os.makedirs(folder, exist_ok=True)", "pass", "missing folders are made"),
-    ("                os.unlink(self.temporary)\n", "                pass\n", "nothing is left behind"),
-    ("            if self.direct:\n                self.file.flush()\n", "", "a verdict is there at once"),
-    ("{line.rstrip(BLANKS)[:-1]}", "{line.strip(BLANKS)[:-1]}", "a flagged line is as it was"),
-    ('self.write(line + "\\n", "surrogateescape")', 'self.write(line + "\\n")', "rejects are byte for byte"),
-    ("key=common.__getitem__, reverse=True)", "key=common.__getitem__)", "most friends in common come first"),
-    ("sorted(sorted(ring), key", "sorted(ring, key", "equals come by id"),
-    ("return sorted(friends), recommend", "return list(friends), recommend", "the friends come by id"),
-    ("OUTPUTS = Flags, Rejects, Notify, Report, Snapshot", "OUTPUTS = Snapshot, Flags, Rejects, Notify, Report",
-     "the snapshot takes its place last"),
+    # ---- outputs
+    ("            os.fsync(self.file.fileno())", "            pass",
+     "an output is on the disk before it takes its place", "OnDisk"),
+    ("OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot",
+     "OUTPUTS = Snapshot, FlaggedPurchases, Rejects, Notify, Verdicts, Report",
+     "the snapshot takes its place last", "OnDisk"),
+    ("                target.truncate()\n", "", "nothing old is left where a file is written into", "WrittenInto"),
+    ("os.dup(self.number)", "self.number",
+     "a run closes no descriptor that it did not open", "test_ordinary_days.OutputsTest"),
+    ("data = data[written or 0:]", "data = data[written or len(data):]",
+     "what a full pipe does not take is not lost", "LiveTest"),
+    ("os.chmod(temporary, stat.S_IMODE(old.st_mode))", "pass",
+     "a file that is replaced keeps its permissions", "test_outputs"),
+    ("self.target = os.path.realpath(self.path)", "self.target = self.path",
+     "a link's target is replaced", "test_outputs"),
+    ("os.makedirs(folder, exist_ok=True)", "pass", "missing folders are made", "test_outputs"),
+    ("                os.unlink(self.temporary)\n", "                pass\n",
+     "nothing is left behind", "test_outputs"),
+    ("if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:", "if False:",
+     "the kinds of malformed lines are bounded", "LogKindTest"),
+    ("if self.kinds[kind] <= self.lines_told", "if self.kinds[kind] < self.lines_told",
+     "three malformed lines of a kind are shown", "test_command_line.Dirt"),
+    ('self.counts["events"] or not self.waits:', 'self.counts["events"]:',
+     "malformed lines of a pipe are told at once", "test_snapshot.Stopped"),
+    ("{line.rstrip(BLANKS)[:-1]}", "{line.strip(BLANKS)[:-1]}",
+     "a flagged line is as it was", "test_command_line.Dirt"),
+    ('self.write(malformed.line + "\\n", "surrogateescape")', 'self.write(malformed.line + "\\n")',
+     "rejects are byte for byte", "test_command_line.Dirt"),
+    ("lines = self.context.earlier_lines + self", "lines = self",
+     "a snapshot stands for what its batch log did too", "test_snapshot"),
+    ("        rows.sort(key=lambda row: row[0][1])\n", "",
+     "a snapshot keeps the order of equal timestamps", "test_snapshot"),
 
-    # ---- parts of a stream
-    ("            raise Failure(\"a worker process died", "            print(\"a worker process died",
-     "a run fails with its worker"),
-    ("            file.readline()\n", "", "parts begin where lines do"),
-    ('kept.tell("failed", explained(error))', "pass", "an error in a worker ends the run"),
+    # ---- report
+    ("return escape(text if", "return str(text if", "no id is markup", "SelfContained"),
+    ("if self.farthest and most > max(2,", "if self.farthest and most < max(2,",
+     "the charts are over time if that tells purchases apart", "test_report.Axes"),
+    ("Row(mean - amount, before + 1,", "Row(mean - amount, before,",
+     "the first line is line 1", "test_report.Figures"),
+    ("            del self.farthest[self.dots:]\n", "", "the page is bounded", "test_report"),
+    ("self.due = end + max(2, 50 * (end - begin))", "self.due = end + 2",
+     "live pages take 2 % of the time", "test_report.Live"),
 
-    # ---- the command line
-    ("return 128 + signals.received if signals.received else 0", "return 0", "a stopped run says so in its status"),
-    ("        return 128 + signals.received\n", "        return 1\n", "a signal has its own status"),
-    ('(--help tells the usage)", 2', '(--help tells the usage)", 1', "usage errors have status 2"),
-    ("self.counts[\"skipped\"] <= self.reports_shown", "self.counts[\"skipped\"] < self.reports_shown",
-     "the first 10 malformed lines are shown"),
-    ("return 0        # who reads it", "return 1        # who reads it", "a closed pipe is no error"),
-    ("    if k == 1:\n        this.batch.outputs", "    if k:\n        this.batch.outputs",
-     "only the first shard rejects lines of the batch log"),
-    ("if file and file in taken:", "if False:", "an output is no other file of the run"),
-    ("allow_abbrev=False", "allow_abbrev=True", "options are not guessed"),
+    # ---- signals
+    ("NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP", "NUMBERS = signal.SIGINT, signal.SIGTERM",
+     "a hangup stops a run", "test_ordinary_days.LiveTest"),
+    ("if signal.getsignal(number) is not signal.SIG_IGN:", "if True:",
+     "what is ignored stays so", "test_ordinary_days.LiveTest"),
+    ("if self.received and self.giving_up:", "if False:", "a second signal ends a write", "test_a_second_signal"),
+    ("self.signals.deferred, self.error = live, None", "self.error = None",
+     "a monitor that is stopped writes what it has", "test_ordinary_days.LiveTest"),
+    ("self.received = self.received or signal.Signals(number)", "self.received = signal.Signals(number)",
+     "the first signal is the status", "test_command_line.Errors"),
+    ("        self.signals.deferred = True\n        self.each(", "        self.each(",
+     "no signal stops a run that writes", "Trust.test_faults"),
+
+    # ---- workers
+    ('raise Failure("a worker process died, "\n'
+     '                      "perhaps for lack of memory or disk space") from None',
+     "return", "a run fails with its worker", "test_parallel.Failures"),
+    ("        mark = explained(error)\n", "        pass\n",
+     "an error in a worker ends the run", "test_parallel.Failures"),
+    ("    pickle.dump(mark, file)\n", "", "a worker tells that it has done all", "test_parallel.Jobs"),
+    ("            worker.join()\n", "", "a worker's findings are complete when they are read", "test_parallel"),
+    ("if os.getppid() != parent:", "if False:", "a worker ends with its parent", "test_parallel.Failures"),
+    ("signal.pthread_sigmask(signal.SIG_BLOCK, Signals.NUMBERS)", "signal.pthread_sigmask(signal.SIG_BLOCK, [])",
+     "no worker is lost at a signal", "test_parallel.Failures"),
+    ("for _ in replay(earlier, detector):", "for _ in ():",
+     "a part is judged in the state before it", "test_parallel.Jobs"),
+    ("return min(jobs, 4 * processors())", "return min(jobs, 40 * processors())",
+     "many jobs are capped", "test_parallel.Quota"),
+    ("min(number, -(-quota // period))", "min(number, quota // period)",
+     "half a processor is one", "test_parallel.Quota"),
+
+    # ---- run
+    ("        self.require_events(totals, self.logs[0])\n", "", "a batch log has an event", "LogKindTest"),
+    ("            self.require_events(totals, log)\n", "            pass\n", "a stream has an event", "LogKindTest"),
+    ("if self.args.shard[1] > 1 and log.is_file and any(", "if False and any(",
+     "a shard without an event is one of a log with some", "LogKindTest"),
+    ("self.outputs.remove(output)", "pass", "an output that failed is written no more", "test_outputs"),
+    ("self.failures[output] = error", "pass", "a run that loses an output has failed", "test_outputs"),
+    ("if all(isinstance(error, BrokenPipeError) for error in errors):", "if False:",
+     "a closed pipe is no error", "test_command_line.Standard"),
+    ("if self.args.strict and findings.malformed:", "if False:",
+     "--strict ends at a malformed line", "test_command_line.Dirt"),
+    ("            stream_log.skip(earlier_lines)\n", "", "--resume goes on after what was judged", "ResumeTest"),
+    ("stream.lines, earlier_lines = earlier_lines, 0", "stream.lines = earlier_lines",
+     "a snapshot counts no line twice", "ResumeTest"),
+    ('if tracked > whole_number(header.get("T"), 2):', 'if tracked < whole_number(header.get("T"), 2):',
+     "a window larger than a snapshot's is warned of", "ResumeTest"),
+    ("            totals.lines += findings.lines\n", "            pass\n",
+     "a shard's lines have the numbers of the log", "test_snapshot"),
+    ("take=self.args.shard[0] == 1", "take=True", "only the first shard rejects lines of the batch log", "Shards"),
+    ("            if not live:\n                raise\n", "",
+     "an error midway changes no file", "test_outputs.Midway"),
+    ("if self.error or errors:", "if errors:", "a live stream that fails has a status", "test_command_line.Errors"),
+    ("return 128 + self.stopped if self.stopped else 0", "return 0",
+     "a stopped monitor says so in its status", "test_ordinary_days.LiveTest"),
+    ("        return 128 + signals.received\n", "        return 1\n",
+     "a signal has its own status", "test_command_line.Errors"),
+    ("other = taken.get(file) if file is not None else None", "other = None",
+     "an output is no other file of the run", "test_outputs.Refused"),
+
+    # ---- command line
+    ("if args.files and missing or len(args.files) > len(FILES):", "if len(args.files) > len(FILES):",
+     "all three files are given, or none", "UsageTest"),
+    ('(--help tells the usage)", 2', '(--help tells the usage)", 1',
+     "usage errors have status 2", "test_command_line.Errors"),
+    ("if args.snapshot and args.shard[0] < args.shard[1]:", "if False:",
+     "a snapshot stands for the whole stream", "test_snapshot"),
+    ("allow_abbrev=False", "allow_abbrev=True", "options are not guessed", "test_command_line"),
 )]
 
 
@@ -122,31 +272,38 @@ def outcome_of(program, fault):
     count = program.count(fault.text)
     if fault.text and count != 1:
         return "the text %r occurs %d times in the program" % (fault.text, count)
+    faulty = program.replace(fault.text, fault.replacement, bool(fault.text))
+    compile(faulty, PROGRAM, "exec")        # a program that cannot be run is caught by every test
     with scratch() as folder:
         copy = os.path.join(folder, "copy")
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(
             ".git", "__pycache__", "temp", "results.txt"))
-        write(os.path.join(copy, PROGRAM), program.replace(
-            fault.text, fault.replacement, bool(fault.text)).encode())
+        write(os.path.join(copy, PROGRAM), faulty.encode())
         started = time.monotonic()
-        status, said = run_suite(copy)
+        failed = fault.tests and first_failure(copy, sys.executable, "insight_testsuite/unit_tests", fault.tests)
+        failed = failed or first_failure(copy, "bash", "insight_testsuite/run_tests.sh")
         seconds = time.monotonic() - started
-    if status == 0:
+    if not failed:
         return "not caught, in %.0f s" % seconds
-    failed = re.search(r"^(?:\[FAIL\]|FAIL|ERROR): (\S+(?: \(\S+\))?)", said, re.MULTILINE)
-    return "caught in %.0f s by %s" % (seconds, failed[1] if failed else repr(said[-300:]))
+    if "_FailedTest" in failed:
+        return "the program cannot be imported"
+    return "caught in %.0f s by %s" % (seconds, failed)
 
 
-def run_suite(folder):
-    """Run the suite of a copy up to its first failure; return its status and what it said."""
-    suite = subprocess.Popen(
-        ["bash", "insight_testsuite/run_tests.sh", "--fail-fast", "--jobs", "1"], cwd=folder,
+def first_failure(folder, *command):
+    """Run a copy's tests up to the first failure; return which test it is, if there is one."""
+    tests = subprocess.Popen(
+        [*command, "--fail-fast", "--jobs", "1"], cwd=folder,
         env=dict(os.environ, PYTHON=sys.executable, PYTHONDONTWRITEBYTECODE="1"), start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        said, _ = suite.communicate(timeout=DEADLINE)
-        return suite.returncode, said.decode(errors="replace")
+        said, _ = tests.communicate(timeout=DEADLINE)
     except subprocess.TimeoutExpired:
-        os.killpg(suite.pid, signal.SIGTERM)        # the runner ends its processes
-        said, _ = suite.communicate()
-        return 1, said.decode(errors="replace") + "\nERROR: the suite hangs"
+        os.killpg(tests.pid, signal.SIGTERM)        # the runner ends its processes
+        tests.communicate()
+        return "its end: it hangs"
+    said = said.decode(errors="replace")
+    if tests.returncode == 0 or "\n0 tests in " in "\n" + said:         # none has the name
+        return None
+    failed = re.search(r"^(?:\[FAIL\]|FAIL|ERROR): (\S+(?: \(\S+\))?)|^(\S+: its process died)", said, re.MULTILINE)
+    return (failed[1] or failed[2]) if failed else repr(said[-300:])

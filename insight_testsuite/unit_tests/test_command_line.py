@@ -534,6 +534,20 @@ class Errors(FolderTest):
                 self.assertEqual(self.assert_fails(1, *self.files),
                                  "anomaly_detection: %s; no output file is changed\n" % text)
 
+    def test_no_memory_in_a_live_stream(self):
+        """What was judged before is written, and nothing after it."""
+        record, numbers = anomaly_detection.PurchaseHistory.record, count(1)
+
+        def recording(*arguments):
+            if next(numbers) == 6:              # three are the batch log's
+                raise MemoryError
+            record(*arguments)
+
+        with patch.object(anomaly_detection.PurchaseHistory, "record", recording):
+            out, said = self.do(self.batch, "-", self.output, data=STREAM * 5, status=1)
+        self.assertRegex(said, "out of memory; ended after line 2 of <stdin>; what was judged is written\n\\Z")
+        self.assertEqual(self.read("output"), FLAGGED * 2)
+
     def test_signals_before_the_run(self):
         """While argparse works, which would fail of it, a signal does what it does without the program."""
         numbers = signal.SIGINT, signal.SIGTERM
@@ -545,6 +559,14 @@ class Errors(FolderTest):
 
             with patch("argparse.ArgumentParser.__init__", parse), self.assertRaises(error):
                 anomaly_detection.main(["--quiet"])
+
+    def test_the_first_signal_counts(self):
+        signals = anomaly_detection.Signals()
+        signals.deferred = True
+        with signals:
+            for number in signal.SIGTERM, signal.SIGINT:
+                os.kill(os.getpid(), number)
+        self.assertIs(signals.received, signal.SIGTERM)
 
     def test_signals(self):
         """Ctrl-C and SIGTERM stop a run over files, or while it loads: a line, 130 or 143, and all is as it was."""

@@ -17,9 +17,11 @@ import sys
 import termios
 import time
 import unittest
+from unittest.mock import patch
 
 from support import (
     BATCH, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, STREAM, FolderTest, answered, friendship, purchase)
+import anomaly_detection
 from torture.common import PYTHON
 
 PAGE_VIEW = b'{"event_type":"page_view", "timestamp":"2017-06-13 11:33:02", "id": "2"}\n'
@@ -337,7 +339,9 @@ class OutputsTest(FolderTest):
         with open(self.write("log", b"kept\n"), "ab") as log:
             self.do("-q", "--rejects", "/dev/stderr", *self.files, stderr=log)
         self.assertRegex(self.read("log"), rb"\Akept\nx\n[^\n]+skipped 1[^\n]+\n\Z")
-
+        with open(self.write("log", b""), "ab") as log:         # it is still open for the error
+            self.do("--strict", "--rejects", "/dev/stderr", *self.files, stderr=log, status=1)
+        self.assertRegex(self.read("log"), rb"\Ax\n[^\n]+:2: [^\n]+--strict[^\n]+\n\Z")
     def test_a_temporary_file_that_a_cleaner_removed(self):
         os.mkfifo(self.path("fifo"))
         os.mkdir(self.path("tmp"))
@@ -461,6 +465,13 @@ class LogKindTest(FolderTest):
             self.assertEqual(len(said), 3 * 10 - 1 + 2)         # of the rarest there are only two
             self.assertRegex(said[-2], 'stream: skipped 90: 13 event_type "page1_view", 12 event_type "page2_view", '
                                        '.*, 4 event_type "page10_view", 5 others$')
+
+    def test_more_kinds_than_are_counted(self):
+        self.write("stream", b"".join(PAGE_VIEW.replace(b"page", b"page%d" % n) for n in range(5)) + STREAM)
+        with patch.object(anomaly_detection.Totals, "kinds_counted", 2):
+            _, said = self.do("--quiet", *self.files)
+        self.assertTrue(said.endswith(
+            'skipped 5: 3 of other kinds, 1 event_type "page0_view", 1 event_type "page1_view"\n'), said)
 
 
 class SummaryTest(FolderTest):

@@ -1,6 +1,7 @@
 """--jobs and --shard: the same as one process, byte for byte, and safe when a worker is not."""
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -353,6 +354,17 @@ class Failures(MainTest):
         self.write("batch", BATCH + EVENTS * 500 + b"[]\n" + EVENTS + b"y\n" * 3000)
         for jobs in "1", "2", "5":
             self.assertIn("%s:3008: " % self.batch, self.assert_fails(1, *self.files, "--strict", "--jobs", jobs))
+
+    def test_a_worker_whose_parent_is_gone_ends(self):
+        def judge_part(on_read):
+            on_read(b"x")
+            yield from ()
+
+        for parent, status in (os.getpid(), 0), (0, 1):
+            pid = os.fork()
+            if not pid:
+                anomaly_detection.work(parent, judge_part, io.BytesIO())
+            self.assertEqual(os.WEXITSTATUS(os.waitpid(pid, 0)[1]), status)
 
     def clean_up(self, pid):
         """End a child process that was lost; return whether it was."""

@@ -57,6 +57,12 @@ class Friendships(unittest.TestCase):
         social.unfriend("a", "b")
         self.assertEqual(self.friends(social, "a", "b"), ["", ""])
 
+    def test_a_search_before_makes_no_difference(self):
+        social = SocialNetwork()
+        for pair, found in ("ab", "b"), ("bc", "bc"), ("db", "bcd"):
+            social.befriend(*pair)
+            self.assertEqual(social.network("a", 2), set(found))
+
     def test_unfriending_strangers_does_nothing(self):
         social = SocialNetwork()
         social.unfriend("x", "y")
