@@ -128,8 +128,8 @@ FAULTS = [Fault(*fault) for fault in (
     ("if data is not None:", "if True:", "another may read the same pipe", "test_command_line.Standard"),
     ("        self.start -= len(rest)\n", "", "--resume begins where a line does", "ResumeTest"),
     ("        self.unread = rest\n", "", "--resume goes on in the midst of what a pipe gave", "ResumeTest"),
-    ("[self.line_start(begin + int((end - begin) * place / ends[-1])) for",
-     "[begin + int((end - begin) * place / ends[-1]) for", "parts begin where lines do", "test_parallel.Jobs"),
+    ("[*map(self.line_start, offsets), self.line_start(end)]", "[*offsets, end]",
+     "parts begin where lines do", "test_parallel"),
     ("if not data and position < stop:", "if False:",
      "a log that is truncated meanwhile is an error", "Trust.test_faults"),
     ('if text.startswith("["):', "if False:", "a JSON array is told from a log", "KindOfFile"),
@@ -180,10 +180,10 @@ FAULTS = [Fault(*fault) for fault in (
     ("return escape(text if", "return str(text if", "no id is markup", "SelfContained"),
     ("if self.farthest and most > max(2,", "if self.farthest and most < max(2,",
      "the charts are over time if that tells purchases apart", "test_report.Axes"),
-    ("Row(mean - amount, before + 1,", "Row(mean - amount, before,",
+    ("Row(flag.mean - amount, before + 1,", "Row(flag.mean - amount, before,",
      "the first line is line 1", "test_report.Figures"),
     ("            del self.farthest[self.dots:]\n", "", "the page is bounded", "test_report"),
-    ("self.due = end + max(2, 50 * (end - begin))", "self.due = end + 2",
+    ("self.pause = max(2, 50 * (end - begin))", "self.pause = 2",
      "live pages take 2 % of the time", "test_report.Live"),
 
     # ---- signals

@@ -563,9 +563,10 @@ class Errors(FolderTest):
     def test_the_first_signal_counts(self):
         signals = anomaly_detection.Signals()
         signals.deferred = True
-        with signals:
-            for number in signal.SIGTERM, signal.SIGINT:
-                os.kill(os.getpid(), number)
+        signals.catch()
+        self.addCleanup(signals.restore)
+        for number in signal.SIGTERM, signal.SIGINT:
+            os.kill(os.getpid(), number)
         self.assertIs(signals.received, signal.SIGTERM)
 
     def test_signals(self):
