@@ -2,6 +2,7 @@
 
 This protects the tests: what they catch today, they still catch when they are rewritten. The
 program as it is comes first and has to pass. Copies are tested side by side, one per processor.
+Of each the tests that should notice are run first, and all others only if these do not.
 """
 
 import os
