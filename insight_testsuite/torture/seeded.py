@@ -2,6 +2,7 @@
 
 This protects the tests: what they catch today, they still catch when they are rewritten. The
 program as it is comes first and has to pass. Copies are tested side by side, one per processor.
+Of each the tests that should notice are run first, and all others only if these do not.
 """
 
 import os
@@ -153,7 +154,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("os.dup(self.number)", "self.number",
      "a run closes no descriptor that it did not open", "test_ordinary_days.OutputsTest"),
     ("data = data[written or 0:]", "data = data[written or len(data):]",
-     "what a full pipe does not take is not lost", "LiveTest"),
+     "what a full pipe does not take is not lost", "test_ordinary_days.LiveTest"),
     ("os.chmod(temporary, stat.S_IMODE(old.st_mode))", "pass",
      "a file that is replaced keeps its permissions", "test_outputs"),
     ("self.target = os.path.realpath(self.path)", "self.target = self.path",

@@ -155,6 +155,7 @@ class LiveTest(DaysTest):
         self.write("stream", b"".join(lines))
         process = self.start(self.batch, self.stream, "-", stdout=writer)
         os.close(writer)
+        self.wait_until(lambda: is_full(reader))
         with open(reader, "rb") as file:
             self.assertEqual(file.read(), answered(lines))
         self.finish(process)
