@@ -4,10 +4,9 @@
 The rule.  A purchase is anomalous if its amount is greater than mean + 3 * sd of
 the last T purchases in the buyer's D-degree network: friends for D = 1, friends
 of friends too for D = 2, and so on, never the buyer.  "Last" is by timestamp,
-and by place in the logs for equal timestamps.  sd is the population standard
-deviation.  With fewer than 2 purchases in the network nothing is flagged.
-
-Only purchases on earlier lines count, whatever their timestamps.
+and by place in the logs for equal timestamps, among the purchases on earlier
+lines.  sd is the population standard deviation.  With fewer than 2 purchases in
+the network nothing is flagged.
 
 The algorithm.  Friendships are a dict of sets, purchases a bounded deque of
 (timestamp, seq, amount) per user.  For each purchase a breadth-first search

@@ -23,7 +23,6 @@ SUITE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(SUITE), "src"))
 import anomaly_detection as detector
 import reference
-from benchmark import DETECTOR
 
 # As run.sh, without the site packages: starting takes a quarter of the time.  What notes the
 # lines that are run comes by PYTHONPATH, and needs them.

@@ -25,8 +25,7 @@ import reference
 from benchmark import DETECTOR
 
 from .common import (
-    LOGS, MORE, changed, child, detector, limited, program, read, scratch, well_formed, without_place,
-    write)
+    LOGS, MORE, changed, child, detector, limited, program, read, scratch, well_formed, write)
 from .common import ended as ended_with_all_said
 
 OLD = b"what an earlier run wrote\n"
