@@ -496,7 +496,7 @@ class Page:
 
 # --------------------------------------------------------------------- verdict
 
-# What purchases are judged by, and what a flagged purchase gets: int cents, truncated.
+# The mean and sd of a window in int cents, truncated.  A flagged purchase gets those of its window.
 Baseline = Flag = namedtuple("Baseline", "mean sd")
 
 
@@ -521,7 +521,7 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
     deviation s, and let there be u = size - n others.  Of all others with the same sum, equal
     ones make the sd least.  If each of them is m - x, the limit is
     m - x u/size + N sqrt(s^2 n/size + x^2 u n/size^2).  Over all x its least value is
-    m + s sqrt((1 + N^2) n/size - 1), or there is none if the root is of less than 0.  The
+    m + s sqrt((1 + N^2) n/size - 1), or there is none if the radicand is negative.  The
     least value falls as size grows, so it holds for smaller windows too.
     """
     over = n * amount - total                       # n (amount - m)
@@ -542,7 +542,7 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
 # users.  Neither visits n histories.
 # A purchase with an older timestamp than others is inserted where it belongs: in its user's
 # history, moving up to T entries, and in a page, moving up to 4,096.  If it is older than all
-# of its user's, it becomes the first of them, or is dropped at once if they are T.  If it is
+# of its user's, it becomes the first of them, or is dropped at once if the user has T.  If it is
 # older than the first page, no page takes it.  So the pages hold the network's newest purchases.
 # If these are fewer than T, the next source goes on with older ones (`window_sources`).
 #
@@ -596,9 +596,11 @@ class Detector:
     @property
     def limit(self):
         """The limit as text: "mean + 2.5 sd"."""
-        number = self.deviations            # a library may use 1/3, which has no decimals
-        text = dollars(100 * number) if 10 ** 30 % number.denominator == 0 else f"{number}.0"
-        return f"mean + {text.rstrip('0').rstrip('.')} sd"
+        try:
+            number = dollars(100 * self.deviations).rstrip("0").rstrip(".")
+        except ValueError:                  # a library may use 1/3, which has no decimals
+            number = self.deviations
+        return f"mean + {number} sd"
 
     def purchase(self, user, timestamp, amount):
         """Judge a purchase, then record it; return its Baseline if anomalous, else None.
@@ -712,6 +714,14 @@ def close(file):
     """Close a file, or None.  Errors are ignored: what must be on disk was flushed before."""
     with contextlib.suppress(OSError, AttributeError):
         file.close()
+
+
+def wait_for(file, writing=False, seconds=None):
+    """Wait until a file can be read, or written; return False if that takes too many seconds."""
+    import select
+    poll = select.poll()
+    poll.register(file, select.POLLOUT if writing else select.POLLIN)
+    return bool(poll.poll(None if seconds is None else 1000 * seconds))
 
 
 CHUNK = 1 << 16         # bytes read at once
@@ -897,7 +907,7 @@ class Log:
     def __init__(self, path, piece=CHUNK):
         self.name, self.piece, self.growing = "<stdin>" if path == "-" else path, piece, False
         self.start = self.size = 0
-        self.head = self.unread = b""       # the first bytes read; those that a pipe's skip left
+        self.head = self.unread = b""       # the first bytes; those that a pipe's skip left
         try:
             if path == "-" and sys.stdin is None:
                 raise Failure("standard input is closed", 2)
@@ -954,14 +964,11 @@ class Log:
 
     def read_pipe(self, on_read):
         """Return what arrives next on a pipe: b"" at its end, None if on_read ends it."""
-        import select
-        poll = select.poll()
-        poll.register(self.file, select.POLLIN)
         while not on_read(b""):
             if self.unread:
                 data, self.unread = self.unread, b""
                 return data
-            if poll.poll(1000 * self.WAIT):
+            if wait_for(self.file, seconds=self.WAIT):
                 data = self.file.read(self.piece)
                 if data is not None:            # None: another reader emptied the pipe
                     return data
@@ -1349,10 +1356,7 @@ class Output:
         while data:
             written = self.file.write(data)
             if written is None:                 # non-blocking, and full
-                import select
-                poll = select.poll()
-                poll.register(self.file, select.POLLOUT)
-                poll.poll()
+                wait_for(self.file, writing=True)
             data = data[written or 0:]
 
     def complete(self):
@@ -1376,8 +1380,9 @@ class Output:
         if not self.direct:
             self.written = True
             self.file.seek(0)
+            import shutil
             with open(self.target, "r+b") as target:
-                target.writelines(iter(partial(self.file.read, CHUNK), b""))
+                shutil.copyfileobj(self.file, target)
                 target.truncate()
                 target.flush()
                 os.fsync(target.fileno())
@@ -2279,8 +2284,7 @@ class Run:
         if self.args.shard[1] > 1 and log.is_file and any(
                 findings.events for findings in replay(log.chunks(), Detector(1, 2))):
             return
-        head = os.pread(log.file.fileno(), CHUNK, log.start) if log.is_file else log.head
-        raise Failure(f"{log.name}: no line is an event: {kind_of_file(head, totals.reason)}")
+        raise Failure(f"{log.name}: no line is an event: {kind_of_file(log.head, totals.reason)}")
 
     def write(self):
         """Let the outputs replace the old files, in the order of OUTPUTS.

@@ -124,7 +124,7 @@ FAULTS = [Fault(*fault) for fault in (
     ('yield bytes(incomplete) + b"\\n"', "return", "a last line needs no newline", "test_command_line"),
     ("and data is not None and not self.growing:", "and data is not None:",
      "--resume leaves a line that is not complete", "ResumeTest"),
-    ("            if poll.poll(1000 * self.WAIT):\n", "            if True:\n",
+    ("            if wait_for(self.file, seconds=self.WAIT):\n", "            if True:\n",
      "time passes while a pipe is empty", "test_report.Live"),
     ("if data is not None:", "if True:", "another may read the same pipe", "test_command_line.Standard"),
     ("        self.start -= len(rest)\n", "", "--resume begins where a line does", "ResumeTest"),
