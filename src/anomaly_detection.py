@@ -1090,7 +1090,8 @@ def replay(chunks, detector, purchase=None, strict=False):
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         rows = USUAL_LINES[style_of(text)].findall(text)
-        lines, judged, malformed, blank, failure = None, [], [], 0, None
+        lines, judged, malformed, blank = None, [], [], 0
+        count, failure = len(rows), None
         for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
                 if user:
@@ -1109,11 +1110,12 @@ def replay(chunks, detector, purchase=None, strict=False):
                 lines = lines or text.split("\n")
                 malformed.append(MalformedLine(place, lines[place], error.kind, str(error)))
                 if strict:
-                    del rows[place + 1:]    # the loop ends
+                    count = place + 1
+                    break
             except NO_MEMORY as error:      # what was done before it counts
-                failure = error
-                del rows[place:]
-        yield Findings(0, len(rows), len(rows) - len(malformed) - blank,
+                count, failure = place, error
+                break
+        yield Findings(0, count, count - len(malformed) - blank,
                        detector.history.recorded - recorded, "", "", judged, malformed)
         if failure:
             raise failure
@@ -2104,6 +2106,7 @@ class Run:
     def __init__(self, console, signals):
         self.console, self.signals = console, signals
         self.outputs, self.failures = [], {}    # those that go on; output -> error of the others
+        self.reserve = bytearray(1 << 20)       # freed to clean up and explain a lack of memory
 
     def execute(self, args):
         """Do what the command line asks for; return the exit status."""
@@ -2117,6 +2120,7 @@ class Run:
                 return self.summarize()
             finally:
                 self.signals.deferred = True        # no signal keeps a temporary file
+                self.reserve = None
 
     def open(self):
         """Open the logs, read D and T, open the outputs."""
@@ -2196,7 +2200,7 @@ class Run:
         except EXPECTED_ERRORS as error:
             if not live:
                 raise
-            self.error = error
+            self.error, self.reserve = error, None
         self.stopped = live and self.signals.received
         if not (self.stopped or self.error):
             self.require_events(totals, log)
@@ -2505,5 +2509,6 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     gc.disable()        # nothing cyclic is built, and the search for it takes 33 % more time
+    sys.unraisablehook = ignore     # of a lack of memory, which is told in one line
     # All is written: taking millions of objects apart would only cost time.
     os._exit(main())
