@@ -1067,15 +1067,16 @@ MalformedLine = namedtuple("MalformedLine", "place line kind reason")
 MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text as read,
 with surrogates for bytes that are not UTF-8, and the kind and the text of its Malformed."""
 
-Findings = namedtuple("Findings", "before lines events purchases first last judged malformed")
+Findings = namedtuple("Findings", "lines events purchases judged malformed first last before",
+                      defaults=("", "", 0))
 Findings.__doc__ = """What came of some consecutive lines of a log.
 
-before: number of lines of the log before them; 0 until `Totals.add` sets it
 lines: number of these lines, blank and malformed ones included
 events, purchases: number of events that were applied, and of purchases among them
-first, last: earliest and latest normalized timestamp of the purchases judged, "" without any
 judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
 malformed: list of MalformedLine, in order
+first, last: earliest and latest normalized timestamp of the purchases judged, "" without any
+before: number of lines of the log before them; 0 until `Totals.add` sets it
 """
 
 
@@ -1083,15 +1084,14 @@ def replay(chunks, detector, purchase=None, strict=False):
     """Yield the Findings of each chunk of a log, having applied its events in their order.
 
     purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
-    returns None or a Judged's fields after `line`.  If `strict`, a malformed line ends the log.
+    returns None or a Judged's fields after `line`.  If `strict`, the first Malformed is raised.
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     methods["purchase"] = purchase = purchase or methods["purchase"]
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         rows = USUAL_LINES[style_of(text)].findall(text)
-        lines, judged, malformed, blank = None, [], [], 0
-        count, failure = len(rows), None
+        count, blank, judged, malformed, failure = len(rows), 0, [], [], None
         for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
                 if user:
@@ -1104,23 +1104,22 @@ def replay(chunks, detector, purchase=None, strict=False):
                 else:
                     found, blank = None, blank + 1
                 if found:
-                    lines = lines or text.split("\n")
-                    judged.append(Judged(place, lines[place].lstrip(MARKS), *found))
+                    judged.append((place, found))
             except Malformed as error:
-                lines = lines or text.split("\n")
-                malformed.append(MalformedLine(place, lines[place], error.kind, str(error)))
+                malformed.append((place, error.kind, str(error)))
                 if strict:
-                    count = place + 1
+                    count, failure = place + 1, error
                     break
-            except NO_MEMORY as error:      # what was done before it counts
+            except NO_MEMORY as error:
                 count, failure = place, error
                 break
-        yield Findings(0, count, count - len(malformed) - blank,
-                       detector.history.recorded - recorded, "", "", judged, malformed)
-        if failure:
+        lines = text.split("\n") if judged or malformed else ()
+        yield Findings(
+            count, count - blank - len(malformed), detector.history.recorded - recorded,
+            [Judged(place, lines[place].lstrip(MARKS), *found) for place, found in judged],
+            [MalformedLine(place, lines[place], *reason) for place, *reason in malformed])
+        if failure:                 # what was done before it counts
             raise failure
-        if strict and malformed:
-            return
 
 
 def judge(chunks, detector, needs, strict=False):
@@ -1939,7 +1938,7 @@ class Signals:
 PART = 1 << 18      # bytes that are worth a process
 CGROUP = "/sys/fs/cgroup"
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")    # versions 2 and 1
-EXPECTED_ERRORS = Failure, OSError, ImportError, *NO_MEMORY     # one line, no traceback
+EXPECTED_ERRORS = Failure, Malformed, OSError, ImportError, *NO_MEMORY      # one line, no traceback
 
 
 def processors():

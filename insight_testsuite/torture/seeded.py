@@ -139,9 +139,10 @@ FAULTS = [Fault(*fault) for fault in (
     ('kind in ("gzip", "bz2", "lzma")', 'kind in ("gzip", "lzma")', "logs may be compressed", "OneFileTest"),
     ('whole_number(header.get("T"), 2)\n    except', 'whole_number(header.get("T"), 1)\n    except',
      "T is at least 2", "test_command_line.Settings"),
-    ("                    del rows[place + 1:]", "                    pass",
+    ("count, failure = place + 1, error\n                    break",
+     "count, failure = place + 1, error",
      "--strict names the first malformed line", "test_parallel.Failures"),
-    ("                del rows[place:]\n", "                pass\n",
+    ("                count, failure = place, error\n                break\n", "                pass\n",
      "nothing is judged after memory is lacking", "test_command_line.Errors"),
 
     # ---- outputs

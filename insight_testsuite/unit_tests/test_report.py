@@ -448,9 +448,9 @@ def give(report, *purchases):
     """Let a Report take purchases (user, timestamp, cents, flag), one a line."""
     times = [when for _, when, _, _ in purchases]
     report.take(report.context.stream_log.add(anomaly_detection.Findings(
-        0, len(purchases), len(purchases), len(purchases), min(times), max(times), [
+        len(purchases), len(purchases), len(purchases), [
             anomaly_detection.Judged(place, "", user, when, cents, flag and anomaly_detection.Flag(*flag), None, None)
-            for place, (user, when, cents, flag) in enumerate(purchases)], [])))
+            for place, (user, when, cents, flag) in enumerate(purchases)], [], min(times), max(times))))
 
 
 class Axes(PageTest):
