@@ -4,39 +4,39 @@
 The rule.  A purchase is anomalous if its amount is greater than mean + 3 * sd of
 the last T purchases in the buyer's D-degree network: friends for D = 1, friends
 of friends too for D = 2, and so on, never the buyer.  "Last" is by timestamp,
-and by place in the logs for equal timestamps, among the purchases on earlier
-lines.  sd is the population standard deviation.  With fewer than 2 purchases in
+and for equal timestamps by position in the logs.  Only purchases on earlier lines
+count.  sd is the population standard deviation.  With fewer than 2 purchases in
 the network nothing is flagged.
 
-The algorithm.  Friendships are a dict of sets, purchases a bounded deque of
-(timestamp, seq, amount) per user.  For each purchase a breadth-first search
-lists the network (`SocialNetwork.network`), and a k-way merge of its deques
-yields the last T amounts (`PurchaseHistory.last`).  The short-cuts beside this
-general way stand in the algorithm notes before `Detector`.
+The algorithm.  Friendships are a dict of sets, and each user's purchases a sorted
+list or deque of at most T tuples (timestamp, seq, amount).  For each purchase a
+breadth-first search lists the network (`SocialNetwork.network`), and a k-way
+merge of the users' histories yields the last T amounts (`PurchaseHistory.last`).
+The algorithm notes before `Detector` describe the short-cuts.
 
-All arithmetic is exact: amounts are int cents, or a Fraction of a cent where a
-log has more than two decimals.  No float decides a flag or prints an amount.
+All arithmetic is exact: amounts are cents, as int, or as Fraction if finer than a
+cent.  No float decides a flag or prints an amount.
 
-One line's way from the log to the flag:
+The path of a line from the log to the outputs:
 
     Log.chunks    yields the bytes of whole lines, from a file or a pipe
     replay        applies their events to the Detector, and yields Findings
-    judge         does the same, with each purchase judged before it is recorded
-    Output.take   writes what it wants of the Findings
+    judge         does the same, but judges each purchase before it is recorded
+    Output.take   writes those Findings that belong in the output
     Run           opens, loads, judges, writes and summarizes
 
-The sections, each of which uses only those above it:
+The sections of this file, each of which uses only those above it:
 
 * values: amounts, timestamps and ids as the logs have them
 * social network: who is whose friend, and who is within D degrees
 * purchase history: the last purchases of every user, and of a network
-* verdict: mean, sd and the rule; Detector, which is all of it as a library
+* verdict: mean, sd and the rule, and Detector, the library's main class
 * logs: JSON lines in, Findings out; a new event type is a row in EVENTS and a method
 * outputs: what a run writes; a new one is one class in the list OUTPUTS
 * report: the page that --report writes
 * signals: Ctrl-C, SIGTERM and SIGHUP
-* workers: parts of a stream judged side by side, and joined in order
-* run: what happens when, and what errors and signals do then
+* workers: parts of a stream judged side by side, their results joined in order
+* run: the steps of a run, and what an error or a signal does in each
 * command line: options and files
 """
 
@@ -45,7 +45,7 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)    # no traceback from the imports below
 
-# What only some runs need is imported there: starting takes longer than a short log.
+# Modules for some runs only are imported where used: start-up takes longer than a short log.
 import contextlib
 import errno
 import gc
@@ -89,7 +89,7 @@ _TIMESTAMP = re.compile(
 
 
 def amount_in_cents(text):
-    """Return the exact cents of an amount: int, or Fraction if finer than a cent.
+    """Return an amount in exact cents: an int, or a Fraction if it is finer than a cent.
 
     Raises Malformed unless text is `-?` and 1-15 digits, then optionally `.` and 1-30 digits,
     then optionally an exponent: `[eE][+-]?` and 1-2 digits.
@@ -112,11 +112,11 @@ def amount_in_cents(text):
 
 
 def normalized_timestamp(text):
-    """Return a timestamp in UTC as text: text order is time order, equal times are equal texts.
+    """Return a timestamp in UTC as text that sorts by time.  Equal times give equal texts.
 
-    The text is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second if it has one.
-    Raises Malformed unless the argument is a time of the years 1 to 9999 in one of the forms
-    that the message names.
+    The text is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.
+    Raises Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally
+    with T for the blank, a fraction after `.` or `,` and a zone: Z, +02:00, +0200 or +02.
 
     >>> normalized_timestamp("2017-06-13T01:33:01,50+02:00")
     '2017-06-12 23:33:01.5'
@@ -137,7 +137,7 @@ def normalized_timestamp(text):
 def plain_number(text):
     """Return the id that a JSON number stands for: its shortest plain decimal text.
 
-    A number that is too long for the grammar of amounts is its own text.
+    A number that is too long for amount_in_cents is returned unchanged.
 
     >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3")]
     ['7', '7', '1.5', '0', '1000']
@@ -148,9 +148,9 @@ def plain_number(text):
 
 
 def dollars(cents):
-    """Return exact cents as text: two decimals, or as many as a Fraction of a cent takes.
+    """Return exact cents as dollars: text with two decimals, or as many as a Fraction needs.
 
-    Raises ValueError if no finite decimal equals them.
+    Raises ValueError if no finite decimal equals the amount.
 
     >>> dollars(2910), dollars(-5), dollars(0), dollars(amount_in_cents("-0.1250"))
     ('29.10', '-0.05', '0.00', '-0.125')
@@ -165,7 +165,7 @@ def dollars(cents):
 
 
 def amount_text(cents):
-    """Return `dollars(cents)`, or text with an exponent if `amount_in_cents` cannot read that."""
+    """Return `dollars(cents)`, but with an exponent if it is too long for `amount_in_cents`."""
     text = dollars(cents)
     whole, decimals = text.lstrip("-").split(".")
     exponent = max(len(whole) - 15, 0) + min(30 - len(decimals), 0)
@@ -175,24 +175,24 @@ def amount_text(cents):
     return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
-# The JSON of a text or of a list of texts, with no more escapes than JSON requires.
+# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that it requires.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def quoted(text):
-    """Return text in quotes, in ASCII, cut to a length fit for a message."""
+    """Return text in quotes, cut to 60 characters, with all but printable ASCII escaped."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")
 
 
 def printable(text):
-    """Return text with those characters escaped that are invisible or would move a cursor."""
+    """Return text with its unprintable characters escaped, such as those that move the cursor."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Memo(dict):
-    """Memo(function)[x] == function(x), remembering up to `limit` results.
+    """A dict with Memo(function)[x] == function(x), which is cleared after `limit` results.
 
-    Most amounts and timestamps of a log recur, and a hit costs half of an `lru_cache` hit.
+    Most amounts and timestamps of a log recur.  A hit takes half the time of an `lru_cache` hit.
     """
 
     def __init__(self, function, limit=1 << 16):
@@ -209,7 +209,7 @@ class Memo(dict):
 # -------------------------------------------------------------- social network
 
 class SocialNetwork:
-    """Two-way friendships between users, named by their ids (str).
+    """The mutual friendships of users.  A user is an id (str).
 
     >>> social = SocialNetwork()
     >>> social.befriend("1", "2"); social.befriend("2", "3")
@@ -218,19 +218,19 @@ class SocialNetwork:
     """
 
     def __init__(self):
-        self.friends = defaultdict(set)     # user -> set of friends; users without are absent
-        # Small sets as tuples take one eighth of the memory and make searches 20 % faster.
-        # A bound method here would be a reference cycle, and the program runs without gc.
+        self.friends = defaultdict(set)     # user -> set of friends, never an empty one
+        # Small sets become tuples, which take one eighth of the memory and make searches 20 %
+        # faster.  A bound method would create a reference cycle, and the program runs without gc.
         self.neighbors = Memo(partial(self.compact, self.friends), sys.maxsize)
 
     @staticmethod
     def compact(friends, user):
-        """Return `friends.get(user, ())`, as a tuple if there are fewer than 256 friends."""
+        """Return `friends.get(user, ())`, as a tuple if the user has fewer than 256 friends."""
         users = friends.get(user, ())
         return tuple(users) if len(users) < 256 else users
 
     def befriend(self, id1, id2):
-        """Make two users friends.  Raises Malformed if they are the same."""
+        """Make two users friends.  Raises Malformed if they are the same user."""
         if id1 == id2:
             raise Malformed("id1 and id2", f" are both {quoted(id1)}")
         id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
@@ -240,8 +240,8 @@ class SocialNetwork:
         self.neighbors.pop(id2, None)
 
     def unfriend(self, id1, id2):
-        """End a friendship, if there is one.  Raises Malformed like befriend."""
-        self.befriend(id1, id2)     # now there is one to end
+        """End a friendship, if there is one.  Raises Malformed if the ids are equal."""
+        self.befriend(id1, id2)     # checks the ids, and ensures that there is one to end
         for user, friend in (id1, id2), (id2, id1):
             self.friends[user].remove(friend)
             if not self.friends[user]:
@@ -252,10 +252,10 @@ class SocialNetwork:
         return set().union(*self.rings(user, degree))
 
     def rings(self, user, degree):
-        """Yield the set of users at distance 1, that at distance 2, ... up to degree.
+        """Yield the sets of users at distance 1, 2, ..., degree from the user.
 
-        Ends before an empty set.  Callers must not change the first set, which is the user's
-        own set of friends.
+        Stops before the first empty set.  Callers must not change the set at distance 1, which
+        is the user's own set of friends.
         """
         seen, ring = {user}, self.friends.get(user)
         while ring and degree:
@@ -266,8 +266,8 @@ class SocialNetwork:
                 ring = set().union(*map(self.neighbors.__getitem__, ring)) - seen
 
     def audience(self, user, degree):
-        """Return (friends, recommend): the user's friends, sorted, and the other users of the
-        network, the nearest first, then those with the most friends in common, then by id.
+        """Return (friends, recommend): the user's friends, sorted by id, and the other users of
+        the network, sorted by distance, then by friends in common (most first), then by id.
         """
         friends, *further = list(self.rings(user, degree)) or [()]
         common = Counter(chain.from_iterable(map(self.friends.__getitem__, friends)))
@@ -277,11 +277,11 @@ class SocialNetwork:
         return sorted(friends), recommend
 
     def ball(self, user, degree, budget=sys.maxsize):
-        """Return (users at distance 1..degree - hops_left, hops_left).
+        """Return (ball, hops_left).  The ball is the users at distance 1..degree - hops_left.
 
-        hops_left is 0 unless the users at some distance have more than `budget` friendships, or
-        are more than budget / 8 (at budget / 2, D = 3 takes 20-60 % longer).  Callers must not
-        change the ball, which can be the user's own set of friends.
+        The search stops early, with hops_left > 0, at a distance with more than budget / 8 users
+        or more than `budget` friendships.  (With budget / 2 users, D = 3 takes 20-60 % longer.)
+        Callers must not change the ball, which can be the user's own set of friends.
         """
         ball = ring = self.friends.get(user, set())
         hops_left, neighbors_of = degree - 1, self.neighbors.__getitem__
@@ -296,11 +296,11 @@ class SocialNetwork:
 
 
 class NetworkMembership(dict):
-    """NetworkMembership(social, user, degree, ball, hops_left, budget)[v]: is v in the network?
+    """A dict of v -> `v in social.network(user, degree)`, which avoids listing the network.
 
-    Equals `v in social.network(user, degree)`, where social.ball(user, degree, ...) returned
-    (ball, hops_left): all users at most hops_left steps from the ball are in the network, except
-    for `user`.  After `budget` set look-ups the network is listed.
+    ball and hops_left are what social.ball(user, degree, ...) returned: the network is the users
+    at most hops_left steps from the ball, except `user`.  After the friends of `budget` users
+    have been compared with the ball, the network is listed.
     """
 
     def __init__(self, social, user, degree, ball, hops_left, budget):
@@ -310,7 +310,7 @@ class NetworkMembership(dict):
         self.ball, self.hops_left, self.budget = ball, hops_left, budget
 
     def network(self):
-        """Return the network as a set.  From then on every answer is a look-up in it."""
+        """Return the network as a set.  Later answers are look-ups in that set."""
         if self.hops_left:
             self.ball, self.hops_left = self.social.network(self.user, self.degree), 0
         return self.ball
@@ -325,7 +325,7 @@ class NetworkMembership(dict):
         return answer
 
     def is_near(self, v):
-        """Return whether v is 2..hops_left steps from the ball, by a search from v."""
+        """Search from v, and return whether it is 2..hops_left steps from the ball."""
         for ring in self.social.rings(v, self.hops_left - 1):
             if not all(map(self.ball.isdisjoint, map(self.social.neighbors.__getitem__, ring))):
                 return True
@@ -340,8 +340,8 @@ class NetworkMembership(dict):
 class PurchaseHistory:
     """The last `tracked` purchases of every user, by timestamp, then arrival.
 
-    A purchase is a tuple (timestamp, seq, amount): the canonical text, the count of
-    purchases recorded before it, exact cents.
+    A purchase is a tuple (timestamp, seq, amount): the normalized timestamp, the
+    number of purchases recorded before it, and exact cents.
 
     >>> history = PurchaseHistory(tracked=2)
     >>> for amount in "1.00", "2.00", "3.00":
@@ -359,7 +359,7 @@ class PurchaseHistory:
         self.timestamps, self.amounts = Memo(normalized_timestamp), Memo(amount_in_cents)
 
     def record(self, user, timestamp, amount):
-        """Add a purchase (all texts), and drop the oldest if the user has more than `tracked`.
+        """Add a purchase, given as texts.  Drop the user's oldest if there are more than `tracked`.
 
         Raises Malformed, and adds nothing, if the timestamp or the amount is not valid.
         """
@@ -375,7 +375,7 @@ class PurchaseHistory:
         else:
             insort(purchases, purchase)
         if len(purchases) > self.tracked:
-            if type(purchases) is list:     # a short one takes an eighth of a deque's memory
+            if type(purchases) is list:     # short lists take one eighth of a deque's memory
                 purchases = self.by_user[user] = deque(purchases)
             purchases.popleft()
         if self._recent_purchases is not None:
@@ -384,9 +384,9 @@ class PurchaseHistory:
     def last(self, users, count):
         """Return an iterator over the last `count` purchases of the users, newest first.
 
-        Equals `nlargest(count, (p for user in users for p in by_user.get(user, ())))`.  Only the
-        `count` histories with the newest ends can contribute.  Dropping the others, and sorting
-        in place of a merge where it suffices, takes 50-70 % less time for 100,000s of users.
+        Equals `iter(nlargest(count, (p for user in users for p in by_user.get(user, ()))))`.  Only
+        the `count` histories with the newest last purchases can contribute.  Dropping the others,
+        and sorting short ones instead of merging, takes 50-70 % less time for 100,000s of users.
         """
         histories = list(filter(None, map(self.by_user.get, users)))
         if len(histories) > count:
@@ -396,10 +396,10 @@ class PurchaseHistory:
         return islice(merge(*map(reversed, histories), reverse=True), count)
 
     def recent_purchases(self):
-        """Return the RecentPurchases, which `record` keeps up to date from now on.
+        """Return the RecentPurchases, which `record` keeps up to date after the first call.
 
-        Any cut-off is correct.  A sample of about 1,000 users gives one that roughly fills the
-        pages.
+        Any cut-off `since` is correct.  The one chosen, from a sample of up to 1,024 users,
+        roughly fills the pages.
         """
         if self._recent_purchases is None:
             step = len(self.by_user) // 1024 + 1
@@ -412,14 +412,14 @@ class PurchaseHistory:
 class RecentPurchases:
     """The recent purchases of all users, on pages of a few thousand, the oldest page first.
 
-    Invariant: the pages lack only purchases older than the first page.  So the purchases that
-    they hold of a network are its newest.
+    Invariant: of the purchases in the histories, the pages lack only those older than the first
+    page.  So the purchases of a network that are on the pages are its newest ones.
     """
 
-    page_size, capacity = 2048, 2048 * 8        # purchases; pages hold up to twice their size
+    page_size, capacity = 2048, 2048 * 8    # in purchases; a page holds up to twice page_size
 
     def __init__(self, histories, since):
-        """Take in all purchases of {user: purchases} that are not before `since`."""
+        """Take in the purchases of {user: purchases} from `since`, a purchase or (), onwards."""
         held = [(purchase, user) for user, purchases in histories.items()
                 if purchases[-1] >= since       # few users bought recently; skip the others cheaply
                 for purchase in takewhile(since.__le__, reversed(purchases))]
@@ -428,9 +428,9 @@ class RecentPurchases:
                       for start in range(0, len(held), self.page_size)] or [Page([], [])]
 
     def add(self, purchase, user):
-        """Take in a purchase on its page, unless it is older than the first page.
+        """Add a purchase to its page, unless it is older than the first page.
 
-        A page of more than twice page_size is split.  Pages beyond the capacity are dropped.
+        A page above twice page_size is split, and the oldest pages beyond the capacity are dropped.
         """
         for place in range(len(self.pages) - 1, -1, -1):
             page = self.pages[place]
@@ -444,21 +444,21 @@ class RecentPurchases:
     def walk(self, belongs):
         """Return an iterator over the purchases with belongs(buyer), newest first.
 
-        It ends after three pages, since going further rarely pays: 1 to 8 pages differ by less
-        than 10 %.
+        It ends after three pages, since going further rarely pays: the time of a run differs by
+        less than 10 % between 1 and 8 pages.
         """
         return chain.from_iterable(
             compress(reversed(page.purchases), map(belongs, reversed(page.buyers)))
             for page in self.pages[:-4:-1])
 
     def look_up(self, network, count):
-        """Yield the last `count` purchases of a network, or as many as the pages hold: page by
-        page, the newest page first, and those of a page in any order.
+        """Yield the last `count` purchases of a network, or all those on the pages if these are
+        fewer.  The newest page comes first, and the purchases of a page come in any order.
         """
         for page in reversed(self.pages):
             found = list(filter(None, map(page.by_user.get, network)))
             there = sum(map(len, found))
-            if there > 8 * count:       # a few users bought much: sort only what can count
+            if there > 8 * count:       # sort at most the last `count` purchases of each user
                 found = [purchases[-count:] for purchases in found]
             if there >= count:
                 yield from sorted(chain.from_iterable(found))[-count:]
@@ -468,8 +468,8 @@ class RecentPurchases:
 
 
 class Page:
-    """All purchases from `since` up to the next page, oldest first, with `buyers`, the user of
-    each purchase, and `by_user`, a dict of each user's purchases.
+    """The purchases from `since` up to the next page, oldest first.  `buyers` holds the user of
+    each purchase, and `by_user` is a dict of user -> purchases, oldest first.
     """
 
     def __init__(self, purchases, buyers):
@@ -479,7 +479,7 @@ class Page:
             self.by_user.setdefault(user, []).append(purchase)
 
     def add(self, purchase, user):
-        """Put a purchase in its place."""
+        """Insert a purchase in order."""
         place = len(self.purchases)
         if place and purchase < self.purchases[-1]:
             place = bisect(self.purchases, purchase)
@@ -496,15 +496,15 @@ class Page:
 
 # --------------------------------------------------------------------- verdict
 
-# The mean and sd of a window in int cents, truncated.  A flagged purchase gets those of its window.
+# The mean and sd of a window in int cents, truncated.  `Flag` is another name for this class.
 Baseline = Flag = namedtuple("Baseline", "mean sd")
 
 
 def baseline(n, total, squares):
     """Return the Baseline of n amounts, from their sum and sum of squares.
 
-    mean = total/n and sd = sqrt(n*squares - total**2)/n, truncated toward zero to whole cents:
-    floor(sqrt(V)/n) == isqrt(floor(V)) // n.
+    mean = total/n and sd = sqrt(V)/n, where V = n*squares - total**2, both truncated toward zero
+    to whole cents.  floor(sqrt(V)/n) == isqrt(floor(V)) // n.
 
     >>> baseline(3, 1683 + 5928 + 1120, 1683**2 + 5928**2 + 1120**2)
     Baseline(mean=2910, sd=2146)
@@ -514,15 +514,15 @@ def baseline(n, total, squares):
 
 
 def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
-    """Return whether amount <= mean + N sd, N^2 = a/b, for every window of up to `size`
-    amounts of which n are known by their sum and sum of squares.
+    """Return whether amount <= mean + N sd in every window of up to `size` amounts that contains
+    n known ones.  These are given by their sum and sum of squares, and N by N^2 = a/b.
 
-    With n == size that is the rule itself.  Let the known amounts have mean m and standard
-    deviation s, and let there be u = size - n others.  Of all others with the same sum, equal
-    ones make the sd least.  If each of them is m - x, the limit is
+    With n == size this is the rule itself.  Let the known amounts have mean m and standard
+    deviation s, and let there be u = size - n unknown ones.  Among unknown amounts with a given
+    sum, equal ones give the least sd.  If each of them is m - x, the limit mean + N sd is
     m - x u/size + N sqrt(s^2 n/size + x^2 u n/size^2).  Over all x its least value is
     m + s sqrt((1 + N^2) n/size - 1), or there is none if the radicand is negative.  The
-    least value falls as size grows, so it holds for smaller windows too.
+    least value falls as size grows, so it is a lower bound for smaller windows too.
     """
     over = n * amount - total                       # n (amount - m)
     known = (a + b) * n - b * size                  # b size ((1 + N^2) n / size - 1)
@@ -535,35 +535,35 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
 # The general way lists the network by breadth-first search and merges its users' histories:
 # O(users and friendships within D degrees + T log n).  Three short-cuts replace parts of it.
 #
-# RecentPurchases keeps the last 16,000 or so purchases of all users in order, on 8 pages.  If
-# all U users who have bought buy alike, the last `span` = T U / n purchases hold the window:
-# 1,700 if T = 50, U = 10,000 and n = 300.  `walk` goes back past `span` purchases and asks of
-# each whether its buyer belongs to the network.  `look_up` asks each page for each of the n
-# users.  Neither visits n histories.
-# A purchase with an older timestamp than others is inserted where it belongs: in its user's
-# history, moving up to T entries, and in a page, moving up to 4,096.  If it is older than all
-# of its user's, it becomes the first of them, or is dropped at once if the user has T.  If it is
-# older than the first page, no page takes it.  So the pages hold the network's newest purchases.
-# If these are fewer than T, the next source goes on with older ones (`window_sources`).
+# RecentPurchases keeps about the last 16,000 purchases of all users in order, on 8 pages.  If
+# U users have bought, all equally often, the window lies in the last `span` = T U / n purchases:
+# 1,700 if T = 50, U = 10,000 and n = 300.  `walk` goes back through these purchases and tests
+# whether each buyer belongs to the network.  `look_up` looks up each of the n users on each
+# page.  Neither visits n histories.
+# A purchase with an older timestamp than others is inserted in order: into its user's history,
+# moving up to T entries, and into a page, moving up to 4,096.  A purchase older than all others
+# of its user becomes the first one, or is dropped at once if the user already has T.  A purchase
+# older than the first page is put on no page.  So the pages hold the network's newest purchases.
+# If these are fewer than T, the next source adds older ones (`window_sources`).
 #
-# The network is not listed if the users at some distance have more friendships than a budget.
-# The users found before that are the ball.  A buyer whom `walk` meets belongs to the network
-# exactly if a search from the buyer meets the ball within the degrees that are left
+# The network is not listed if there are too many users or friendships at some distance (`ball`).
+# The users found until then are the ball.  A buyer whom `walk` meets belongs to the network if
+# and only if a search from the buyer meets the ball within the remaining degrees
 # (NetworkMembership).  `walk` meets a few dozen buyers, so the cost hardly grows with D.  If
-# these searches exceed the budget too, as on long paths, the network is listed after all.
+# these searches exceed a budget, as in long chains of users, the network is listed after all.
 #
-# A part of the window often settles that a purchase is normal.  Unknown amounts can pull the
-# mean down only by pulling the sd up, so ten amounts of fifty with mean m and sd s prove that
-# mean + 3 sd is at least m + s (`cannot_be_flagged`).  That acquits nine purchases in ten.  So
+# A part of the window often proves that a purchase is normal.  Unknown amounts can lower the
+# mean only by raising the sd, so if 10 of 50 amounts have mean m and sd s, then mean + 3 sd of
+# all 50 is at least m + s (`cannot_be_flagged`).  This settles 9 of 10 purchases.  Therefore
 # the sources are lazy, and `window` takes batches from them, T / 5 amounts first.
 
 class Detector:
-    """Judges each purchase against the purchases before it in its network.
+    """Judges each purchase against the earlier purchases in its buyer's network.
 
     degree and tracked are the challenge's D (>= 1) and T (>= 2).  A purchase is flagged above
-    mean + deviations * sd; deviations is an int, a Fraction or whatever Fraction() takes, >= 0.
+    mean + deviations * sd, where deviations (>= 0) is anything that Fraction() accepts.
     Raises ValueError for other values.  Ids, timestamps and amounts are texts as in the logs.
-    befriend, unfriend and record are those of its SocialNetwork and PurchaseHistory.
+    befriend, unfriend and record are the methods of its SocialNetwork and PurchaseHistory.
 
     >>> detector = Detector(degree=1, tracked=50)
     >>> detector.befriend("ann", "bob")
@@ -574,9 +574,9 @@ class Detector:
     """
 
     # Ratios of costs, measured on random graphs with 10,000 users of mean degree 18, T = 50.
-    # With 16 in place of 4, D = 3 takes 20-30 % longer.  With 3 in place of 12, D = 2 does.
-    list_to_search = 4      # searching from a buyer / listing a friendship
-    look_up_to_walk = 12    # looking up a user / walking past a purchase
+    # With 16 in place of 4, D = 3 takes 20-30 % longer.  So does D = 2 with 3 in place of 12.
+    search_to_list = 4      # cost of searching from a buyer / cost of listing a friendship
+    look_up_to_walk = 12    # cost of looking up a user / cost of walking past a purchase
 
     def __init__(self, degree, tracked, deviations=3):
         if type(deviations) is not int:
@@ -598,12 +598,12 @@ class Detector:
         """The limit as text: "mean + 2.5 sd"."""
         try:
             number = dollars(100 * self.deviations).rstrip("0").rstrip(".")
-        except ValueError:                  # a library may use 1/3, which has no decimals
+        except ValueError:                  # 1/3, for example, which no finite decimal equals
             number = self.deviations
         return f"mean + {number} sd"
 
     def purchase(self, user, timestamp, amount):
-        """Judge a purchase, then record it; return its Baseline if anomalous, else None.
+        """Judge a purchase, then record it.  Return its window's Baseline if anomalous, else None.
 
         Raises Malformed, and changes nothing, if the timestamp or the amount is not valid.
         """
@@ -614,7 +614,7 @@ class Detector:
     def judge(self, user, amount):
         """Return the Baseline of the user's window if `amount` cents are anomalous, else None.
 
-        Equals `verdict(amount, *window_sums(user))`, but stops at the batch that acquits.
+        Equals `verdict(amount, *window_sums(user))`, but stops once the amount must be normal.
         """
         n = total = squares = 0
         for amounts in self.window(user):
@@ -627,7 +627,7 @@ class Detector:
 
     def verdict(self, amount, n, total, squares):
         """Return the Baseline of a window if `amount` cents are anomalous, else None.  The
-        window is given as the number, the sum and the sum of squares of its amounts.
+        window is given by the number, the sum and the sum of squares of its amounts.
         """
         if n < 2 or cannot_be_flagged(amount, n, total, squares, n, *self.deviations_squared):
             return None
@@ -639,8 +639,8 @@ class Detector:
         return len(amounts), sum(amounts), sum(map(mul, amounts, amounts))
 
     def window(self, user):
-        """Yield the amounts of `history.last(social.network(user, degree), tracked)`, not always
-        in that order, in batches: lists of T / 5 at first, then of twice as many, and so on.
+        """Yield the amounts of `history.last(social.network(user, degree), tracked)` in batches,
+        not always in that order.  Batches are lists of T / 5 amounts, then 2 T / 5, and so on.
         """
         found, batch_size = 0, max(self.tracked // 5, 2)
         for source in self.window_sources(user):
@@ -655,28 +655,28 @@ class Detector:
     def window_sources(self, user):
         """Yield iterators over the purchases of the user's network, cheapest first.
 
-        Each yields newer blocks before older ones, and the purchases of a block in any order.
-        A block is what one page of RecentPurchases has of the network.  An iterator may give up
-        at the end of a block, but the last one does not.  So if one gives up after n purchases,
-        the first n of the next are the same, and `window` skips them.
+        A block is the purchases of the network on one page of RecentPurchases.  Each iterator
+        yields newer blocks before older ones, and the purchases of a block in any order.  All but
+        the last iterator may stop at the end of a block.  If one stops after n purchases, they
+        are also the first n of the next iterator, and `window` skips them there.
         """
         history, users_times_T = self.history, len(self.history.by_user) * self.tracked
-        # Listing F friendships pays if F < list_to_search * span, where span is T U / F.
-        budget = isqrt(self.list_to_search * users_times_T) + 1
-        network, hops_left = self.social.ball(user, self.degree, budget)
-        if not network:
+        # Listing F friendships pays if F < search_to_list * span, where span is about T U / F.
+        budget = isqrt(self.search_to_list * users_times_T) + 1
+        ball, hops_left = self.social.ball(user, self.degree, budget)
+        if not ball:
             return
-        recent_purchases = history.recent_purchases()
-        span = users_times_T // len(network)
+        recent_purchases, network = history.recent_purchases(), ball    # replaced if hops_left
+        span = users_times_T // len(ball)
         if hops_left:
             membership = NetworkMembership(
-                self.social, user, self.degree, network, hops_left, budget)
+                self.social, user, self.degree, ball, hops_left, budget)
             yield recent_purchases.walk(membership.__getitem__)
             network = membership.network()
         elif span < self.look_up_to_walk * len(network):
             yield recent_purchases.walk(network.__contains__)
-        # Looking up pays if the pages hold a quarter of the window; without it, sparse graphs
-        # at D = 3 take 70 % longer.
+        # Looking up pays if the pages hold at least a quarter of the window.  Without it, D = 3
+        # takes 70 % longer on sparse graphs.
         elif span < min(history.recorded, 4 * recent_purchases.capacity):
             yield recent_purchases.look_up(network, self.tracked)
         yield history.last(network, self.tracked)
@@ -685,7 +685,7 @@ class Detector:
 # ------------------------------------------------------------------------ logs
 
 class Failure(Exception):
-    """An error for the user: one line, and the exit status that it ends the run with."""
+    """An error to report to the user: a message of one line, and the run's exit status."""
 
     def __init__(self, message, status=1):
         super().__init__(message)
@@ -696,7 +696,7 @@ NO_MEMORY = MemoryError, SystemError        # what Python raises for lack of mem
 
 
 def explained(error):
-    """Return the text of an error for the user."""
+    """Return the message that reports an error to the user."""
     if isinstance(error, NO_MEMORY):
         return "out of memory"
     if isinstance(error, ImportError):
@@ -711,13 +711,13 @@ def ignore(*arguments):
 
 
 def close(file):
-    """Close a file, or None.  Errors are ignored: what must be on disk was flushed before."""
+    """Close a file unless it is None.  Ignore errors: outputs are flushed before closing."""
     with contextlib.suppress(OSError, AttributeError):
         file.close()
 
 
 def wait_for(file, writing=False, seconds=None):
-    """Wait until a file can be read, or written; return False if that takes too many seconds."""
+    """Wait until a file can be read, or written.  Return False if that takes over `seconds`."""
     import select
     poll = select.poll()
     poll.register(file, select.POLLOUT if writing else select.POLLIN)
@@ -726,7 +726,7 @@ def wait_for(file, writing=False, seconds=None):
 
 CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
-MARKS = "\ufeff\0"      # dropped before a line: byte-order marks, and NULs that a crash left
+MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and NULs after a crash
 
 # Event type -> (its fields, in the order of its method's arguments; the Detector's method).
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
@@ -740,12 +740,12 @@ _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
 def usual_lines(style):
-    """Return a regular expression whose `findall` takes the usual lines of a text apart.
+    """Return a regular expression whose `findall` returns one row of seven texts per line.
 
-    A usual line is a purchase or an event of two users, in the challenge's order of fields and
-    in the style (see style_of).  It gives a row (timestamp, id, amount, "", "", "", "") or
-    ("", "", "", event type, id1, id2, "").  Any other line gives six empty texts and the line.
-    `read_event` reads all lines, the usual ones alike, but takes seven times as long.
+    A usual line is a purchase or an event of two users, with its fields in the challenge's order
+    and in the style (see style_of).  Its row is (timestamp, id, amount, "", "", "", "") or
+    ("", "", "", event type, id1, id2, "").  The row of any other line is six empty texts and the
+    line.  `read_event` reads usual lines with the same result, but takes seven times as long.
     """
     comma, colon, numbers = style
     user, amount = (f"({_NUMBERS[name]})" if name in numbers else f'"({_TEXT})"'
@@ -763,15 +763,15 @@ USUAL_LINES = Memo(usual_lines)
 
 
 def style_of(text):
-    """Return how the first lines of a text are written: the comma and the colon, each with a
-    blank or without, and which of "id" and "amount" are numbers."""
+    """Return the style of the first 500 characters of a text: the comma and the colon, each with
+    or without a blank, and the set of those of "id" and "amount" that are numbers."""
     head = text[:500]
     return (", " if ', "' in head else ",", ": " if '": ' in head else ":",
             frozenset(_UNQUOTED.findall(head)))
 
 
 class Number(str):
-    """The text of a JSON number, which is not a JSON string."""
+    """The text of a JSON number, to tell it from a JSON string, which is a str."""
 
 
 def _no_constant(name):
@@ -785,14 +785,14 @@ NESTING = 100       # levels; Python's own limit differs between versions and pr
 
 
 def nesting(text):
-    """Return how many levels deep the brackets outside the strings of a JSON text are nested."""
+    """Return how deeply a JSON text is nested, not counting brackets inside its strings."""
     outside = "".join(re.sub(r"\\.", "", text).split('"')[::2])
     return max(accumulate(1 if bracket in "[{" else -1
                           for bracket in re.findall(r"[][{}]", outside)), default=0)
 
 
 def read_object(line):
-    """Return the JSON object on a line, its numbers as Number.  Raises Malformed."""
+    """Return the JSON object on a line, with each number as a Number.  Raises Malformed."""
     if not line.isascii() and any("\udc80" <= c <= "\udcff" for c in line):
         raise Malformed("not UTF-8")
     if line.count("[") + line.count("{") > NESTING and nesting(line) > NESTING:
@@ -808,7 +808,7 @@ def read_object(line):
 
 
 def read_event(line):
-    """Return (event type, its fields in the order of EVENTS) of a line.  Raises Malformed."""
+    """Return (event type, list of fields in the order of EVENTS) of a line.  Raises Malformed."""
     event = read_object(line)
 
     def field(name):
@@ -828,7 +828,7 @@ def read_event(line):
 
 
 def whole_number(text, least):
-    """Return the int, at least `least`, that text of 1-18 digits stands for.  Raises ValueError."""
+    """Return the int, at least `least`, of a text of 1-18 digits.  Raises ValueError otherwise."""
     if not (isinstance(text, str) and re.fullmatch("[0-9]{1,18}", text) and int(text) >= least):
         raise ValueError(f"{quoted(str(text))} is not a whole number from {least} to 10^18 - 1")
     return int(text)
@@ -846,9 +846,9 @@ FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row 
 
 
 def kind_of_file(head, reason):
-    """Return what a log without any event is, and a command that turns it into JSON lines.
+    """Return what kind of file a log without events is, and a command to make it JSON lines.
 
-    `head` holds its first bytes, up to 64 KiB.  If they do not tell, return `reason`.
+    `head` holds the log's first bytes, up to 64 KiB.  Returns `reason` if the kind is unknown.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
@@ -868,9 +868,9 @@ def kind_of_file(head, reason):
 
 
 def decompressed(file, name):
-    """Return the file, or if it is compressed, an unnamed file with what it unpacks to.
+    """Return the file or, if it is gzip, bz2 or lzma, an unnamed file with its unpacked content.
 
-    Raises Failure if it cannot be unpacked.
+    Raises Failure if the file cannot be unpacked.
     """
     head = os.pread(file.fileno(), 6, 0)
     modules = [kind for magic, (kind, _) in FORMATS.items()
@@ -885,7 +885,7 @@ def decompressed(file, name):
         with file, importlib.import_module(modules[0]).open(file) as packed:
             shutil.copyfileobj(packed, unpacked)
         unpacked.flush()
-    except Exception as error:          # each of the modules raises some of its own
+    except Exception as error:          # each of these modules has its own exceptions
         raise Failure(f"{name}: cannot be unpacked ({modules[0]}): {explained(error)}", 2) from None
     return unpacked
 
@@ -894,11 +894,11 @@ class Log:
     """A JSON-lines log, opened once: a regular file, a pipe, or ("-") standard input.
 
     A regular file, which may be compressed, is read by position, from `start` up to the `size`
-    that it had when it was opened, so that all processes of a run read the same bytes.
-    Anything else is a pipe: it has size 0 and is read as it arrives, `piece` bytes at a time.
+    that it had when it was opened, so that all processes of a run read the same bytes.  Anything
+    else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece` bytes at once.
 
-    A last line without a newline is read like any other, unless `growing` is set: then it is
-    left for the next run.  Raises Failure if the log cannot be opened.
+    A last line without a newline is read like any other, unless `growing` is set, which leaves
+    it for the next run.  Raises Failure if the log cannot be opened.
     """
 
     WAIT = 0.2                  # seconds between two calls of on_read while a pipe is empty
@@ -907,13 +907,13 @@ class Log:
     def __init__(self, path, piece=CHUNK):
         self.name, self.piece, self.growing = "<stdin>" if path == "-" else path, piece, False
         self.start = self.size = 0
-        self.head = self.unread = b""       # the first bytes; those that a pipe's skip left
+        self.head = self.unread = b""       # first bytes; bytes of a pipe that `skip` put back
         try:
             if path == "-" and sys.stdin is None:
                 raise Failure("standard input is closed", 2)
             self.file = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")
-            self.status = os.fstat(self.file.fileno())
-            self.is_file = stat.S_ISREG(self.status.st_mode)
+            self.file_status = os.fstat(self.file.fileno())
+            self.is_file = stat.S_ISREG(self.file_status.st_mode)
             if self.is_file:
                 self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
                 if not self.start:
@@ -928,7 +928,7 @@ class Log:
 
         NULs at the beginning of a line are dropped.  on_read(data) is called with all bytes that
         are read.  Before a pipe is read, and every WAIT seconds while it is empty, on_read(b"")
-        is called.  If that returns a true value, the log ends there, without an incomplete line.
+        is called.  If this returns a true value, the log ends, and an incomplete line is dropped.
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
@@ -944,7 +944,7 @@ class Log:
             yield bytes(incomplete) + b"\n"
 
     def read(self, position, stop, on_read):
-        """Return the next bytes: b"" at the log's end, None if on_read ends a pipe.
+        """Return the next bytes, b"" at the log's end, or None if on_read ends a pipe.
 
         Raises OSError, and Failure if a regular file was truncated.
         """
@@ -963,7 +963,7 @@ class Log:
         return data
 
     def read_pipe(self, on_read):
-        """Return what arrives next on a pipe: b"" at its end, None if on_read ends it."""
+        """Return the next bytes of a pipe, b"" at its end, or None if on_read ends it."""
         while not on_read(b""):
             if self.unread:
                 data, self.unread = self.unread, b""
@@ -975,11 +975,11 @@ class Log:
         return None
 
     def skip(self, lines):
-        """Begin after the first `lines` lines.  Raises Failure if there are fewer."""
+        """Skip the first `lines` lines.  Raises Failure if there are fewer."""
         missing, rest = lines, b""
         while missing:
             data = self.read(self.start, self.size, ignore)
-            if not data and not (missing == 1 and rest):    # its last line may lack a newline
+            if not data and not (missing == 1 and rest):    # the last line may lack a newline
                 raise Failure(f"{self.name}: has fewer than the {lines} lines that were read "
                               "before: it was rotated, or is another log", 2)
             *whole, rest = data.split(b"\n", missing)
@@ -991,19 +991,19 @@ class Log:
     def boundaries(self, jobs, shard):
         """Return the jobs + 1 offsets at which the parts of shard (K, N) begin and end.
 
-        A line belongs to the part that it starts in.  A process first applies the events before
-        its part.  So that all take the same time, each part is smaller than the one before.
+        A line belongs to the part in which it starts.  A process first applies all events before
+        its part.  So each part is smaller than the one before, and all take the same time.
         """
         k, shards = shard
         begin, end = (self.start + (self.size - self.start) * number // shards
                       for number in (k - 1, k))
-        *places, last = 0, *accumulate((1 - 1 / self.JUDGE_TO_APPLY_RATIO) ** part
-                                       for part in range(jobs))
-        offsets = [begin + int((end - begin) * place / last) for place in places]
+        *sums, total = 0, *accumulate((1 - 1 / self.JUDGE_TO_APPLY_RATIO) ** part
+                                      for part in range(jobs))
+        offsets = [begin + int((end - begin) * earlier / total) for earlier in sums]
         return [*map(self.line_start, offsets), self.line_start(end)]
 
     def line_start(self, offset):
-        """Return the offset, at least `offset`, where the next line starts, or the log's end."""
+        """Return the first offset >= `offset` at which a line starts, or the log's end."""
         if offset <= self.start:
             return self.start
         position = offset - 1
@@ -1016,20 +1016,20 @@ class Log:
 
 
 def read_parameters(log, chunks, degree, tracked):
-    """Return (D, T, the header's fields, the chunks of a batch log with the header left blank).
+    """Return (D, T, the header's fields, the chunks of a batch log with the header blanked out).
 
     The header is the first line that is not blank.  `degree` and `tracked` override its D and T
-    unless they are None; if both are given there need be no header.  Raises Failure.
+    unless they are None.  If both are given, the header may be missing.  Raises Failure.
     """
-    blank_lines, begin = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), []
+    blank_lines, head = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), []
     for data in chunks:
-        begin.append(data)
+        head.append(data)
         if not blank_lines.fullmatch(data):
             break
-    begin = b"".join(begin)
-    line, _, rest = begin[blank_lines.match(begin).end():].partition(b"\n")
-    number = begin.count(b"\n") - rest.count(b"\n")
-    header, given = {}, degree and tracked
+    head = b"".join(head)
+    line, _, rest = head[blank_lines.match(head).end():].partition(b"\n")
+    number = head.count(b"\n") - rest.count(b"\n")
+    header, both_given = {}, degree and tracked
     try:
         header = read_object(line.decode(errors="surrogateescape"))
         missing = [name for name, value in (("D", degree), ("T", tracked))
@@ -1039,52 +1039,52 @@ def read_parameters(log, chunks, degree, tracked):
         degree = degree or whole_number(header.get("D"), 1)
         tracked = tracked or whole_number(header.get("T"), 2)
     except ValueError as error:
-        if not given:
+        if not both_given:
             reason = kind_of_file(log.head, str(error)) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no D and T: {reason}", 2) from None
-    if not given or "event_type" not in header and ("D" in header or "T" in header):
-        begin = b"\n" * number + rest
-    return degree, tracked, header, chain([begin], chunks)
+    if not both_given or "event_type" not in header and ("D" in header or "T" in header):
+        head = b"\n" * number + rest
+    return degree, tracked, header, chain([head], chunks)
 
 
 Needs = namedtuple("Needs", "every audience window", defaults=(False, False, False))
-Needs.__doc__ = """What outputs need beyond the flagged purchases, as bools: `every` purchase that
-is judged, and the fields `audience` and `window` of Judged."""
+Needs.__doc__ = """What outputs need beyond the flagged purchases, as bools: `every` purchase
+judged, and the fields `audience` and `window` of Judged."""
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
 Judged.__doc__ = """A purchase that was judged.
 
 place: number of lines before its line in the same Findings
-line: text of its line, without marks and newline
+line: text of its line, without leading MARKS and without the newline
 user, timestamp, amount: the buyer; the normalized timestamp; exact cents
 flag: the Baseline of its window if it is flagged, else None
-window: (number of purchases in it, their Baseline or None if fewer than 2); None if not needed
-audience: (friends, users to recommend the buyer to); None if not needed or not flagged
+window: (number of purchases in it, their Baseline or None if fewer than 2), or None if not needed
+audience: what SocialNetwork.audience returns for the buyer, or None if not needed or not flagged
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
-MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text as read,
-with surrogates for bytes that are not UTF-8, and the kind and the text of its Malformed."""
+MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text, with
+surrogates for bytes that are not UTF-8, and the kind and the message of the Malformed raised."""
 
 Findings = namedtuple("Findings", "lines events purchases judged malformed first last before",
                       defaults=("", "", 0))
-Findings.__doc__ = """What came of some consecutive lines of a log.
+Findings.__doc__ = """The results of reading some consecutive lines of a log.
 
-lines: number of these lines, blank and malformed ones included
+lines: number of these lines, including blank and malformed ones
 events, purchases: number of events that were applied, and of purchases among them
 judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
 malformed: list of MalformedLine, in order
-first, last: earliest and latest normalized timestamp of the purchases judged, "" without any
-before: number of lines of the log before them; 0 until `Totals.add` sets it
+first, last: earliest and latest normalized timestamp of the purchases judged, "" if none were
+before: number of lines of the log before these, or 0 until `Totals.add` sets it
 """
 
 
 def replay(chunks, detector, purchase=None, strict=False):
-    """Yield the Findings of each chunk of a log, having applied its events in their order.
+    """Apply the events of a log to a Detector in order, and yield the Findings of each chunk.
 
     purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
-    returns None or a Judged's fields after `line`.  If `strict`, the first Malformed is raised.
+    returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised.
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     methods["purchase"] = purchase = purchase or methods["purchase"]
@@ -1118,14 +1118,14 @@ def replay(chunks, detector, purchase=None, strict=False):
             count, count - blank - len(malformed), detector.history.recorded - recorded,
             [Judged(place, lines[place].lstrip(MARKS), *found) for place, found in judged],
             [MalformedLine(place, lines[place], *reason) for place, *reason in malformed])
-        if failure:                 # what was done before it counts
+        if failure:             # after the Findings of the lines before it
             raise failure
 
 
 def judge(chunks, detector, needs, strict=False):
-    """Yield Findings like `replay`, with each purchase judged before it is recorded.
+    """Yield Findings like `replay`, but judge each purchase before it is recorded.
 
-    `needs` (Needs) says what the outputs need.
+    `needs` (Needs) says what else the Findings contain.
     """
     timestamps = []
 
@@ -1155,7 +1155,7 @@ class Console:
     """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored."""
 
     def __init__(self):
-        self.quiet, self.wipe = False, ""       # the wipe is what clears the progress line
+        self.quiet, self.wipe = False, ""       # wipe: the text that clears the progress line
         self.warned = ""                        # the last message
 
     def warn(self, text):
@@ -1170,7 +1170,7 @@ class Console:
             self.warn(text)
 
     def write(self, text, wipe=""):
-        """Write text in place of the progress line; `wipe` is what clears it again."""
+        """Write text in place of the progress line.  `wipe` is the text that clears it again."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(self.wipe + text)
             sys.stderr.flush()
@@ -1178,7 +1178,7 @@ class Console:
 
     def progress(self, totals, size):
         """Return an on_read function for Log.chunks that shows progress up to 4 times a second:
-        how much of `size` bytes is read, or for a pipe (size 0) what its Totals have counted.
+        how much of `size` bytes has been read or, for a pipe (size 0), the counts in its Totals.
         """
         if self.quiet or not (sys.stderr and sys.stderr.isatty()):
             return ignore
@@ -1204,11 +1204,11 @@ class Console:
 
 
 class Totals:
-    """The sum of a log's Findings so far.
+    """The sums of a log's Findings so far.
 
-    tell(text) tells of malformed lines: the first `lines_told` of the first `kinds_told` kinds.
-    If `waits`, nothing is told before the first event, because a log without an event ends the
-    run with an error that says more.
+    tell(text) is called for the first `lines_told` malformed lines of each of the first
+    `kinds_told` kinds.  If `waits`, it is not called before the first event, because a log
+    without an event ends the run with an error that says more.
     """
 
     lines_told, kinds_told, kinds_counted = 3, 10, 1000
@@ -1219,11 +1219,11 @@ class Totals:
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
-        self.held = []                  # what is to be told
+        self.held = []                  # messages that wait for the first event
         self.first = self.last = ""     # earliest and latest timestamp judged
 
     def add(self, findings):
-        """Count Findings; return them with the number of lines before them."""
+        """Count Findings, and return them with the number of lines `before` them."""
         findings = findings._replace(before=self.lines)
         for place, _, kind, reason in findings.malformed:
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
@@ -1244,13 +1244,13 @@ class Totals:
         return findings
 
     def tell_held(self):
-        """Tell of the malformed lines that were not told yet."""
+        """Tell the messages about malformed lines that were held back."""
         for text in self.held:
             self.tell(text)
         self.held.clear()
 
     def skipped(self):
-        """Return how many lines were skipped, by kind, most frequent first."""
+        """Return a message with the number of skipped lines, by kind, most frequent first."""
         told = self.kinds.most_common(self.kinds_told)
         rest = self.counts["skipped"] - sum(number for _, number in told)
         kinds = [f"{number} {kind}" for kind, number in told] + [f"{rest} others"] * (rest > 0)
@@ -1258,14 +1258,14 @@ class Totals:
 
 
 def flagged(findings):
-    """Return an iterator over the purchases of Findings that are flagged."""
+    """Return an iterator over the flagged purchases (Judged) of Findings."""
     return (purchase for purchase in findings.judged if purchase.flag)
 
 
-Context = namedtuple("Context", "detector batch_log stream_log live earlier_lines console")
-Context.__doc__ = """What an output may ask of its run: the Detector; the Totals of both logs;
-whether the stream is a pipe; how many lines of the stream the batch log already stands for,
-beyond those in the Totals; the Console."""
+Context = namedtuple("Context", "detector batch_totals stream_totals live earlier_lines console")
+Context.__doc__ = """What an output can use of its run: the Detector, the Totals of both logs,
+whether the stream is a pipe, the number of stream lines that the batch log stands for and the
+Totals do not count, and the Console."""
 
 
 def descriptor(path):
@@ -1288,21 +1288,21 @@ def descriptor(path):
 class Output:
     """A file that a run writes, and the option --`name` that asks for it.
 
-    The new content is made in a temporary file beside the old file, and replaces it when the
-    run ends; a run that ends early leaves the old file.  Where a file cannot be made there, or
-    cannot be moved, the old file is written into at the end.  Only a `direct` output is written
+    New content goes to a temporary file beside the old file, which it replaces when the run ends.
+    If the run fails or is stopped first, the old file stays.  Where no file can be made there or
+    moved, new content is written into the old file at the end.  Only a `direct` output is written
     at once: "-" (standard output), another open descriptor, a pipe or a device.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name`, a line of `help`, `needs`
-    if the flags alone are not enough (see Judged), and any of these methods.  All are called in
-    one process, in the order of the log, whatever --jobs is.
+    if it needs more than the flagged purchases (see Needs), and any of these methods.  All are
+    called in one process, in the order of the log, whatever --jobs is.
 
-    * take(findings): write what it wants of the Findings of some lines, first the batch log's,
-      which have malformed lines but nothing judged, then the stream's;
-    * tick(): called while a live stream goes on, and while it pauses;
+    * take(findings): write from the Findings of some lines, first those of the batch log, which
+      have malformed lines but nothing judged, then those of the stream.
+    * tick(): called while a live stream goes on, and while it pauses.
     * complete(): write what is known only at the end, then call super().complete().
 
-    A method that raises OSError costs the run this output only.
+    If a method raises OSError, only this output is given up.
     """
 
     name = help = None
@@ -1314,10 +1314,10 @@ class Output:
         self.file = self.temporary = None
         self.number = descriptor(path)
         self.direct = self.number is not None or os.path.exists(path) and not os.path.isfile(path)
-        self.written = False        # whether a reader may see something new already
+        self.written = False        # whether a reader may already see new content
 
     def open(self):
-        """Begin to write.  Raises Failure if that is not possible."""
+        """Open the file for writing.  Raises Failure if that is not possible."""
         try:
             if self.direct:
                 self.file = open(self.path if self.number is None else os.dup(self.number),
@@ -1329,18 +1329,18 @@ class Output:
             raise Failure(f"{self.path}: cannot be written: {error.strerror}", 2) from None
 
     def open_beside(self, folder):
-        """Make a file with the target's permissions in its folder, or else one without a name."""
+        """Open a file in the folder, with the target's permissions, or else an unnamed file."""
         temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
         try:
             os.makedirs(folder, exist_ok=True)
-            self.temporary = temporary      # first: a signal may come once there is a file
+            self.temporary = temporary      # before a signal can come that must remove the file
             self.file = open(temporary, "x+b")
         except OSError:
             self.temporary = None
             if not os.access(self.target, os.W_OK):
                 raise
             import tempfile
-            self.file = tempfile.SpooledTemporaryFile(1 << 24)   # small ones in memory
+            self.file = tempfile.SpooledTemporaryFile(1 << 24)   # in memory up to 16 MiB
             return
         with contextlib.suppress(OSError, AttributeError):
             old = os.stat(self.target)
@@ -1348,7 +1348,7 @@ class Output:
             os.chown(temporary, old.st_uid, old.st_gid)
 
     def write(self, text, errors="backslashreplace"):
-        """Write text; a direct output waits for its reader."""
+        """Write text.  A direct output waits for its reader."""
         data = text.encode(errors=errors)
         if not self.direct:
             self.file.write(data)
@@ -1356,18 +1356,18 @@ class Output:
         self.written = True
         while data:
             written = self.file.write(data)
-            if written is None:                 # non-blocking, and full
+            if written is None:                 # a non-blocking pipe is full
                 wait_for(self.file, writing=True)
             data = data[written or 0:]
 
     def complete(self):
-        """Make sure that what was written is on its disk, if it has one."""
+        """Flush the file, and sync a temporary file or a direct regular file to disk."""
         self.file.flush()
         if self.temporary or self.direct and stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
             os.fsync(self.file.fileno())
 
     def replace(self):
-        """Let the new content replace the old file.  If it must be written into, say so."""
+        """Replace the old file with the new content.  Warn if it had to be written into."""
         self.file.flush()
         if self.temporary:
             try:
@@ -1375,7 +1375,7 @@ class Output:
                 self.temporary = None
                 self.sync_folder()
                 return
-            except OSError as error:        # EBUSY: a mount point, say a file in a container
+            except OSError as error:        # EBUSY: a mount point, as a file in a container can be
                 if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES):
                     raise
         if not self.direct:
@@ -1390,7 +1390,7 @@ class Output:
             self.context.console.warn(f"{self.path}: cannot be replaced, so it was written into")
 
     def sync_folder(self):
-        """Put the replacement on disk before the next one begins, where the system can."""
+        """Sync the folder, so that this replacement is on disk before the next.  Ignore errors."""
         with contextlib.suppress(OSError):
             folder = os.open(os.path.dirname(self.target), os.O_RDONLY)
             try:
@@ -1407,12 +1407,12 @@ class Output:
 
 
 def with_fields(line, fields):
-    """Return a line, a JSON object, with fields (text) added before its last brace."""
+    """Return a line, which is a JSON object, with fields (JSON text) added at its end."""
     return f"{line.rstrip(BLANKS)[:-1]}, {fields}}}\n"
 
 
 def mean_and_sd(baseline):
-    """Return the fields mean and sd of a Baseline as text, null if it is None."""
+    """Return the JSON fields mean and sd of a Baseline, which are null if it is None."""
     if baseline is None:
         return '"mean": null, "sd": null'
     return f'"mean": "{dollars(baseline.mean)}", "sd": "{dollars(baseline.sd)}"'
@@ -1427,7 +1427,7 @@ class FlaggedPurchases(Output):
 
 
 class Rejects(Output):
-    name, help = "rejects", "write every malformed line there, as it was"
+    name, help = "rejects", "write every malformed line"
 
     def take(self, findings):
         for malformed in findings.malformed:
@@ -1458,8 +1458,8 @@ class Verdicts(Output):
 
 class Snapshot(Output):
     """A batch log that stands for all that was read: D, T, the number of lines of the stream,
-    the friendships, and every user's last T purchases.  It is sorted: the same state gives the
-    same bytes."""
+    the friendships, and every user's last T purchases.  It is sorted, so that equal states give
+    equal bytes."""
 
     name, help = "snapshot", "write a batch log that stands for all that was read"
 
@@ -1468,15 +1468,15 @@ class Snapshot(Output):
         ids, amounts = Memo(as_json, sys.maxsize), Memo(amount_text)
         rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
                 for purchase in purchases]
-        # Two stable sorts by plain keys are quicker than one by (timestamp, seq).
+        # Two stable sorts by plain keys are faster than one by (timestamp, seq).
         rows.sort(key=lambda row: row[0][1])
         rows.sort(key=lambda row: row[0][0])
-        before = rows[0][0][0] if rows else "1970-01-01 00:00:00"
-        lines = self.context.earlier_lines + self.context.stream_log.lines
+        earliest = rows[0][0][0] if rows else "1970-01-01 00:00:00"
+        lines = self.context.earlier_lines + self.context.stream_totals.lines
         self.write(f'{{"D":"{detector.degree}", "T":"{detector.tracked}", '
                    f'"stream_lines":"{lines}"}}\n')
         for user, friends in sorted(detector.social.friends.items()):
-            self.write("".join(f'{{"event_type":"befriend", "timestamp":"{before}", '
+            self.write("".join(f'{{"event_type":"befriend", "timestamp":"{earliest}", '
                                f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
                                for friend in sorted(friends) if user < friend))
         for start in range(0, len(rows), 1000):
@@ -1488,8 +1488,8 @@ class Snapshot(Output):
 
 # ---------------------------------------------------------------------- report
 
-# Colors are attributes of the shapes, for a page whose style sheet is blocked.  Their contrast
-# is at least 3 : 1 on light and dark backgrounds.
+# Colors are attributes of the shapes, so that they show even if the style sheet is blocked.  Red
+# and blue have a contrast of at least 3 : 1 with light and dark backgrounds.
 _GRID = 'stroke="currentColor" stroke-opacity=".15"'
 _FLAG = 'fill="#ef4444" fill-opacity=".4" stroke="#ef4444"'
 _BAR = ' fill="#3b82f6" fill-opacity="1" stroke="none" shape-rendering="crispEdges"'
@@ -1516,8 +1516,8 @@ tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20e
   table { font-size: 11px } }
 """
 _ROUND = [n * 10 ** zeros for zeros in range(120) for n in (1, 2, 5)]
-# Lengths of intervals, in seconds or lines -> their name, and the part of a position's text that
-# labels ticks so far apart.
+# Length of an interval, in seconds or lines -> (its name, the slice of a position's text that
+# labels ticks that far apart).
 _TIMES = {n * unit: (f"{n} {name}", part) for unit, name, part, numbers in (
     (1, "s", slice(11, 19), (1, 2, 5, 10, 15, 30)),
     (60, "min", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "h", slice(11, 16), (1, 2, 3)),
@@ -1528,30 +1528,30 @@ Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # a 
 
 
 class Tallies(dict):
-    """{key: [purchases, their total in cents, flagged purchases, their total, the sum of the
-    squares of their amounts]}; a missing key gets zeros."""
+    """A dict of key -> [number of purchases, their total in cents, number of flagged purchases,
+    their total, the sum of their squares].  A missing key gets zeros."""
 
     def __missing__(self, key):
         tally = self[key] = [0] * 5
         return tally
 
     def joined(self, kind):
-        """Return the Tallies by kind(key), each the sum of those of its keys."""
-        larger = Tallies()
+        """Return Tallies by kind(key): the tallies of all keys of the same kind are added up."""
+        joined = Tallies()
         for key, tally in self.items():
-            sums = larger[kind(key)]
+            sums = joined[kind(key)]
             sums[:] = map(add, sums, tally)
-        return larger
+        return joined
 
     def most(self, column):
-        """Return (rank, key, tally) of the 20 largest sums in a column (0-4) that are not 0; of
-        equal ones, the least key first."""
+        """Return a list of (rank, key, tally) with the 20 largest sums in a column (0-4), without
+        zeros.  Of equal sums the least key comes first."""
         found = nsmallest(20, ((-tally[column], key) for key, tally in self.items()))
         return [(rank, key, self[key]) for rank, (number, key) in enumerate(found, 1) if number]
 
 
 def legible(value, length=60):
-    """Return a text or int as HTML, cut to a length, with invisible characters escaped."""
+    """Return a text or int as HTML, cut to a length, with unprintable characters escaped."""
     from html import escape
     text = value if isinstance(value, str) else f"{value:,}"
     text = printable(text[:length + 1])
@@ -1564,9 +1564,9 @@ def money(cents):
 
 
 def table(name, caption, count, heads, rows):
-    """Return a heading and a <table> of rows of texts and ints, the first ones of `count`.
+    """Return a heading and a <table> of rows of texts and ints, the first of `count` rows.
 
-    A timestamp or user is the head of its row; both are left-aligned.
+    `heads` names the columns.  Cells under timestamp and user are row headings, left-aligned.
     """
     heads = heads.split(", ")
     columns = "".join(f'<th scope="col" class="{head}">{head}</th>' for head in heads)
@@ -1585,8 +1585,8 @@ def table(name, caption, count, heads, rows):
 def chart(name, title, words, x_ticks, y_ticks, marks):
     """Return a heading, words and an <svg> of marks on a grid, 200 pixels high.
 
-    The ticks are (position, label), the marks (what it is, its shapes).  Horizontal positions
-    are in per cent of the plot and all else is in pixels, so text is as large on any screen.
+    Ticks are (position, label), and marks are (tooltip, SVG shapes).  Horizontal positions are
+    in per cent of the plot, all else in pixels, so that text has the same size on any screen.
     """
     x_axis = "".join(f'<line x1="{x:.2f}%" x2="{x:.2f}%" y2="200" {_GRID}/>'
                      f'<text x="{x:.2f}%" y="220">{label}</text>' for x, label in x_ticks)
@@ -1606,7 +1606,7 @@ font-size="12" fill="currentColor" fill-opacity=".7">
 
 
 def seconds(timestamp):
-    """Return the seconds from year 1 to a timestamp, or to its minute, hour, ... if it is cut."""
+    """Return the whole seconds from year 1 to a timestamp, which may be cut, say to its hour."""
     text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
     return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
 
@@ -1615,7 +1615,7 @@ class Axis:
     """The horizontal axis of both charts: time in `seconds`, or lines of the stream.
 
     The position of a line is the number of lines before it.  Intervals begin at multiples of
-    their size, the shortest round one that makes at most 240 intervals of time, or 60 of lines.
+    their size, the shortest round one that gives at most 240 intervals of time, or 60 of lines.
     """
 
     def __init__(self, over_time, first, last):
@@ -1627,51 +1627,51 @@ class Axis:
         self.end = max(self.interval(last) + self.size, self.begin + 10 * self.size)
 
     def interval(self, position):
-        """Return where the interval of a position begins."""
+        """Return the position at which the interval of a position begins."""
         return position // self.size * self.size
 
     def across(self, position):
-        """Return a position in per cent of the axis."""
+        """Return a position as a percentage of the axis."""
         return 100 * (position - self.begin) / (self.end - self.begin)
 
     def text(self, position):
-        """Return a position as a timestamp, at most the last of the year 9999, or a number."""
+        """Return a position as text: a timestamp, up to the end of the year 9999, or a number."""
         if not self.over_time:
             return f"{position:,}"
         since = min(timedelta(seconds=position), datetime.max - datetime.min)
         return str(datetime.min + since)[:19]
 
     def name(self, begin):
-        """Return what the interval is called that begins at a position."""
+        """Return the name of the interval that begins at a position."""
         return f"the {self.length} after {self.text(begin)}"
 
     def ticks(self):
-        """Return up to nine (per cent, label)."""
+        """Return a list of up to nine ticks (per cent, label)."""
         step = next(size for size in self.sizes if self.end - self.begin <= 8 * size)
         return [(self.across(position), self.text(position)[self.sizes[step][1]])
                 for position in range(-(-self.begin // step) * step, self.end + 1, step)]
 
 
 class Report(Output):
-    """A page to look at: what happened, where the flags are, how far they stand out.
+    """An HTML page that shows what happened, where the flags are, and how far they stand out.
 
-    Memory is bounded: of more than `limit` timestamps all are cut to minutes, then to hours,
-    and so on; of more than `limit` flagged lines all become blocks of 10 lines, then of 100.
+    To bound memory, timestamps are cut to minutes, then hours, and so on, once there are more
+    than `limit`, and flagged lines are counted in blocks of 10 lines, then 100, and so on.
     """
 
-    name, help = "report", "write a page that shows what happened, again and again if live"
+    name, help = "report", "write an HTML page that shows what happened; rewritten while live"
     needs = Needs(every=True)
     limit, dots = 100000, 500
 
     def __init__(self, path, context):
         super().__init__(path, context)
-        self.by_timestamp, self.width = Tallies(), 19   # the width: characters that are kept
-        self.by_line, self.block = Tallies(), 1     # of flagged purchases, by block of lines
-        self.users, self.largest = Counter(), {}    # user -> flagged purchases, the largest amount
+        self.by_timestamp, self.width = Tallies(), 19   # width: length that timestamps are cut to
+        self.by_line, self.block = Tallies(), 1     # flagged purchases, per `block` lines
+        self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
-        self.first = None               # how many lines are before the first purchase
-        self.begun = self.shown = None  # time of the first tick; lines read for the live page
-        self.due = self.pause = 0       # when a live page may be written; seconds between two
+        self.first = None               # number of lines before the first purchase
+        self.first_live_page = self.lines_shown = None      # its time; lines read by the last one
+        self.due = self.pause = 0       # time of the next live page; seconds between two of them
 
     def take(self, findings):
         by_timestamp, width = self.by_timestamp, self.width
@@ -1700,21 +1700,21 @@ class Report(Output):
             self.by_line = self.by_line.joined(lambda block: block // 10)
 
     def tick(self):
-        """Write a page of a live stream every two seconds, or 30 if there are no new lines.
+        """Write a page of a live stream every 2 seconds, or every 32 if no lines are new.
 
-        Pages take at most 2 % of the time.  A page that cannot be written costs nothing else.
+        Writing takes at most 2 % of the time.  If a page cannot be written, only warn.
         """
-        begin, stream = time.monotonic(), self.context.stream_log
-        idle = 30 if stream.lines == self.shown else 0
+        begin, stream = time.monotonic(), self.context.stream_totals
+        idle = 30 if stream.lines == self.lines_shown else 0
         if not self.context.live or self.direct or begin < self.due + idle:
             return
-        self.begun = self.begun or begin
-        # Browsers reload the page as often as purchases are flagged, within these limits: a
-        # reload takes a text selection away.
-        between_flags = (begin - self.begun) / (stream.counts["flagged"] + 1)
+        self.first_live_page = self.first_live_page or begin
+        # Browsers reload the page about as often as purchases are flagged, but only every 30 to
+        # 300 s, because a reload clears any text that the reader has selected.
+        between_flags = (begin - self.first_live_page) / (stream.counts["flagged"] + 1)
         try:
             self.show(round(min(max(between_flags, self.pause, 30), 300)))
-            self.shown = stream.lines
+            self.lines_shown = stream.lines
         except (OSError, Failure) as error:
             self.context.console.warn(f"{self.path}: live page not written: "
                                       f"{getattr(error, 'strerror', error)}")
@@ -1723,7 +1723,7 @@ class Report(Output):
         self.due = end + self.pause
 
     def show(self, reload=None):
-        """Let the page so far take the place of the one before."""
+        """Replace the live page with the page so far."""
         live = Output(self.path, self.context)
         try:
             live.open()
@@ -1739,17 +1739,17 @@ class Report(Output):
 
     def replace(self):
         super().replace()
-        self.shown = None
+        self.lines_shown = None
 
     def discard(self):
         """If a live run fails, leave a last page that no longer reloads."""
         super().discard()
-        if self.shown is not None:
+        if self.lines_shown is not None:
             with contextlib.suppress(OSError, Failure):
                 self.show()
 
     def page(self, reload=None):
-        """Return the page.  If it is live, a browser reads it again every `reload` seconds."""
+        """Return the page as HTML.  Browsers reload a live page every `reload` seconds."""
         detector, batch, stream, *_ = self.context
         judged, flags = stream.counts["purchases"], stream.counts["flagged"]
         period = " to ".join(f"<time>{timestamp}</time>"
@@ -1775,22 +1775,22 @@ D = {detector.degree:,} degrees. The sd (standard deviation) tells how far those
 usually are from their mean.
 Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
 Logs: {", ".join(logs)}.
-{f"Timestamps, being so many, are cut to {self.width} characters." * (self.width < 19)}</p>
+{f"There are many timestamps, so they are cut to {self.width} characters." * (self.width < 19)}</p>
 {as_of}
 {self.charts() if judged else ""}<div class="tables">
 {self.tables()}</div></body></html>
 """
 
     def charts(self):
-        """Return both charts, over time if that tells the purchases apart.
+        """Return both charts, over time or, if that hardly tells purchases apart, over lines.
 
-        If one interval of time has more than two purchases and more than a quarter of all, and
-        some are flagged, the charts follow the lines.
+        They are over lines if some purchases are flagged and one interval of time has more than
+        two purchases and more than a quarter of all.
         """
-        stream, tallies = self.context.stream_log, self.by_timestamp
+        stream, tallies = self.context.stream_totals, self.by_timestamp
         first, last = (timestamp[:self.width] for timestamp in (stream.first, stream.last))
         axis = Axis(True, seconds(first), seconds(last))
-        if axis.size >= 60:             # a third of the time for 99,000 seconds
+        if axis.size >= 60:     # joining by minute first takes 67 % less time for 99,000 seconds
             tallies = tallies.joined(lambda timestamp: timestamp[:16])
         tallies = tallies.joined(lambda timestamp: axis.interval(seconds(timestamp)))
         most = max(tally[0] for tally in tallies.values())
@@ -1800,10 +1800,10 @@ Logs: {", ".join(logs)}.
         return self.intervals(axis, tallies) + self.amounts(axis)
 
     def intervals(self, axis, tallies):
-        """Return the chart of Tallies by interval: purchases over time, or flagged ones by line."""
+        """Return a chart of Tallies by interval: purchases over time, or flags over lines."""
         if axis.over_time:
             column, title = 0, f"Purchases per {axis.length}"
-            words = "The dots above are for flagged ones, larger for more."
+            words = "The dots above are for flagged ones. Larger dots stand for more."
         else:
             column, title = 2, f"Flagged purchases per {axis.length}"
             words = "Time hardly tells the purchases apart, so the charts follow the lines."
@@ -1844,7 +1844,7 @@ Logs: {", ".join(logs)}.
                    for n in grid[::-(-len(grid) // 8)]]
         together, placed = Counter(map(position, rows)), Counter()
         for row in rows:
-            # Purchases of one second stand side by side, up to the end of its interval.
+            # Spread the purchases of one second evenly over the rest of its interval.
             begin = position(row)
             room = axis.size - begin % axis.size
             x = axis.across(begin + room * placed[begin] / together[begin])
@@ -1856,15 +1856,15 @@ Logs: {", ".join(logs)}.
                 f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" '
                 f'y2="{y(limit):.1f}" stroke="currentColor" stroke-opacity=".4"/>'
                 f'<circle cx="{x:.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
-        some = len(rows) < self.context.stream_log.counts["flagged"]
+        some = len(rows) < self.context.stream_totals.counts["flagged"]
         words = f"The {len(rows)} farthest above their mean. " * some + (
             "On a logarithmic scale, each above a line from its mean to its limit, "
             f"{detector.limit}.")
         return chart("amounts", "Flagged amounts", words, axis.ticks(), y_ticks, marks)
 
     def tables(self):
-        """Return the tables; of equals the earlier stands first."""
-        times, flags = self.by_timestamp, self.context.stream_log.counts["flagged"]
+        """Return the tables.  Of equal rows the earlier one comes first."""
+        times, flags = self.by_timestamp, self.context.stream_totals.counts["flagged"]
         return "".join([
             table("busiest", "Busiest timestamps", len(times),
                   "rank, timestamp, purchases, total, flagged",
@@ -1887,25 +1887,25 @@ Logs: {", ".join(logs)}.
                    for user, number in self.users.most_common(20)])])
 
 
-# They take their places in this order.
+# The outputs of a run are opened, written and replaced in this order.
 OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
 
 
 # --------------------------------------------------------------------- signals
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP, from `catch` to `restore`.
+    """Handles SIGINT, SIGTERM and SIGHUP, from `catch` to `restore`.
 
-    The first one is kept as `received`.  It raises KeyboardInterrupt, between any two
-    bytecodes, unless `deferred` is set.  Later ones do nothing, except that the next one raises
-    InterruptedError while `giving_up` is set, which ends a write that nobody reads.  A signal
+    The first signal is kept as `received`.  Unless `deferred` is set, it raises KeyboardInterrupt,
+    between any two bytecodes.  Later ones do nothing, except that while `interruptible` is set, the
+    next one raises InterruptedError, to end a write to an output that nobody reads.  A signal
     that was ignored before, as under nohup, stays ignored.
     """
 
     NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
     def __init__(self):
-        self.received, self.deferred, self.giving_up, self.before = None, False, False, {}
+        self.received, self.deferred, self.interruptible, self.before = None, False, False, {}
 
     def catch(self):
         for number in self.NUMBERS:
@@ -1914,8 +1914,8 @@ class Signals:
                     self.before[number] = signal.signal(number, self.receive)
 
     def receive(self, number, frame):
-        if self.received and self.giving_up:
-            self.giving_up = False
+        if self.received and self.interruptible:
+            self.interruptible = False
             raise InterruptedError(errno.EINTR, "nobody reads it")
         self.received = self.received or signal.Signals(number)
         if not self.deferred:
@@ -1929,20 +1929,20 @@ class Signals:
 
 # --------------------------------------------------------------------- workers
 #
-# --jobs judges several parts of a stream side by side, and --shard K/N only one of N parts.  A
-# process first applies every event before its part, so it judges in the state that a single
-# process would be in.  The Findings of the parts are passed on in the order of the log.  That is
-# why --jobs changes no byte, and why the outputs of all shards that are written line by line can
-# be joined to those of a single process.  A report is of its shard, a snapshot of the last one.
+# --jobs judges several parts of a stream side by side, and --shard K/N judges only one of N
+# parts.  A process first applies every event before its part, so it judges in the state that a
+# single process would be in.  The outputs take the Findings of all parts in the order of the log.
+# So --jobs changes no byte of any output, and the line-by-line outputs of all shards, joined,
+# equal those of a single process.  A report covers one shard.  Only the last writes a snapshot.
 
-PART = 1 << 18      # bytes that are worth a process
+PART = 1 << 18      # the least number of bytes for which a process pays off
 CGROUP = "/sys/fs/cgroup"
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")    # versions 2 and 1
 EXPECTED_ERRORS = Failure, Malformed, OSError, ImportError, *NO_MEMORY      # one line, no traceback
 
 
 def processors():
-    """Return how many processors this process can use: its affinity, within its cgroup's quota."""
+    """Return how many processors this process can use, given its affinity and cgroup quota."""
     if hasattr(os, "process_cpu_count"):        # Python 3.13
         number = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):
@@ -1955,15 +1955,15 @@ def processors():
             for name in names:
                 with open(os.path.join(CGROUP, name)) as file:
                     words += file.read().split()
-            quota, period = map(int, words)         # "max" is no int: there is no quota
+            quota, period = map(int, words)         # ValueError for "max", which means no quota
             if quota > 0:
                 number = min(number, -(-quota // period))
     return number
 
 
 def number_of_jobs(jobs, size, state):
-    """Return in how many processes to judge `size` bytes: `jobs` if given, but at most 4 a
-    processor; else at most the processors.
+    """Return the number of processes that judge `size` bytes: `jobs` if given, up to 4 per
+    processor.  By default up to one per processor, each with enough bytes to pay off.
 
     Forking a state that was read from `state` bytes takes as long as judging state / 24 bytes.
     """
@@ -1975,8 +1975,8 @@ def number_of_jobs(jobs, size, state):
 
 
 def save_findings(all_findings, file):
-    """Write Findings into a file as they come, then a mark: None, or the text of the error that
-    ended them."""
+    """Write Findings to a file as they come, then an end mark: None, or the message of the error
+    that ended them."""
     import pickle
     mark = None
     try:
@@ -1989,10 +1989,10 @@ def save_findings(all_findings, file):
 
 
 def saved_findings(file):
-    """Yield the Findings recorded in a file.  Raises Failure unless the mark is None.
+    """Yield the Findings saved in a file.  Raises Failure unless the end mark is None.
 
-    The file of a worker that was killed has no mark.  So the run fails, and the flags that the
-    worker found are lost with the file, which has no name.
+    If a worker was killed, its file has no end mark.  Then the run fails after the Findings that
+    were saved.  The rest are lost.
     """
     import pickle
     file.seek(0)
@@ -2006,9 +2006,9 @@ def saved_findings(file):
                       "perhaps for lack of memory or disk space") from None
 
 
-def work(parent, judge_part, file):
-    """Record the Findings of a part in a process forked for it, and end the process, without
-    exit handlers and tracebacks.  It ends early if its parent does."""
+def run_worker(parent, judge_part, file):
+    """Save the Findings of a part, then end this forked process, skipping exit handlers and
+    tracebacks.  End it early if its parent has ended."""
     def on_read(data):
         if os.getppid() != parent:
             os._exit(1)
@@ -2023,12 +2023,12 @@ def work(parent, judge_part, file):
 
 
 def judge_side_by_side(judge_parts, stack):
-    """Start a worker for each part but the last; return an iterator over the Findings of all
-    parts in their order, which judges the last one itself.
+    """Start a worker for each part but the last.  Return an iterator over the Findings of all
+    parts in order, which judges the last part in this process.
 
-    This process judges the last part, so its Detector ends in the state that a snapshot needs.
-    Each of `judge_parts` is a function on_read -> iterator over Findings.  The ExitStack ends
-    the workers.  Raises OSError if a process or a temporary file is refused.
+    So the Detector of this process ends in the state that a snapshot needs.  Each of `judge_parts`
+    is a function on_read -> iterator over Findings.  The ExitStack ends the workers.  Raises
+    OSError if the system refuses a process or a temporary file.
     """
     import multiprocessing
     import tempfile
@@ -2036,9 +2036,9 @@ def judge_side_by_side(judge_parts, stack):
     files = [tempfile.TemporaryFile() for _ in judge_parts]
     for file in files:
         stack.callback(close, file)
-    workers = [fork(target=work, args=(os.getpid(), judge_part, file))
+    workers = [fork(target=run_worker, args=(os.getpid(), judge_part, file))
                for judge_part, file in zip(judge_parts[:-1], files)]
-    # No signal may come between the start of a process and its entry on the stack.
+    # Block signals, so that none can come after a process starts and before it is on the stack.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.NUMBERS)
     try:
         for worker in workers:
@@ -2060,13 +2060,13 @@ def judge_side_by_side(judge_parts, stack):
 
 # ------------------------------------------------------------------------- run
 
-LIVE_PIECE = 1 << 10    # bytes of a live stream between two looks at the signals: ten lines
+LIVE_PIECE = 1 << 10    # bytes of a live stream between checks for a signal, about ten lines
 
 
 def check_files(args, logs):
-    """Raise Failure if two outputs, or an output and a log, are one file, or if an output is
-    standard output and that is closed.  With --resume, --snapshot may be BATCH."""
-    taken = {(log.status.st_dev, log.status.st_ino): name
+    """Raise Failure if two outputs, or an output and a log, are the same file, or if standard
+    output is an output but is closed.  With --resume, --snapshot may be BATCH."""
+    taken = {(log.file_status.st_dev, log.file_status.st_ino): name
              for log, name in zip(logs, ("BATCH", "STREAM"))}
     for kind, path in args.outputs:
         option = "OUTPUT" if kind is FlaggedPurchases else f"--{kind.name}"
@@ -2087,28 +2087,28 @@ def check_files(args, logs):
 
 
 class Run:
-    """One run of the command line.  An error or a signal may end it in any of these states:
+    """One run of the command line.  Its steps, and what an error or a signal does in each:
 
-    state                 at an error                    at a signal (status 128 + its number)
+    step                  on an error                    on a signal (status 128 + its number)
     open                  status 2, no file is changed   no file is changed
     load, judge a file    status 1, no file is changed   no file is changed
-    judge a live stream   status 1, what was judged      the lines in hand are judged,
-                          before is written              then all is written
-    write                 status 1, costs one output     ignored
+    judge a live stream   status 1, what was judged      the lines already read are judged,
+                          before is written              then all outputs are written
+    write                 status 1, one output given up  ignored
 
     A live stream is a pipe.  A direct output keeps what was written to it.  Once all outputs are
-    open, one that fails costs the run this output only, and a second signal gives up a direct
-    output that nobody reads (see `each`).  A log without an event is an error (see
+    open, an output that fails is given up and the others go on.  A second signal gives up a
+    direct output that nobody reads (see `each`).  A log without any event is an error (see
     `require_events`).
     """
 
     def __init__(self, console, signals):
         self.console, self.signals = console, signals
-        self.outputs, self.failures = [], {}    # those that go on; output -> error of the others
-        self.reserve = bytearray(1 << 20)       # freed to clean up and explain a lack of memory
+        self.outputs, self.failures = [], {}    # outputs that go on; given-up output -> its error
+        self.reserve = bytearray(1 << 20)       # freed so that a lack of memory can be reported
 
     def execute(self, args):
-        """Do what the command line asks for; return the exit status."""
+        """Do what the command line asks for, and return the exit status."""
         with contextlib.ExitStack() as self.stack:
             try:
                 self.args = args
@@ -2118,7 +2118,7 @@ class Run:
                 self.write()
                 return self.summarize()
             finally:
-                self.signals.deferred = True        # no signal keeps a temporary file
+                self.signals.deferred = True        # let temporary files be removed undisturbed
                 self.reserve = None
 
     def open(self):
@@ -2150,7 +2150,7 @@ class Run:
             output.open()
 
     def lines_before(self, header, tracked):
-        """Return how many lines of the stream the batch log stands for, if it is a snapshot."""
+        """Return how many stream lines the batch log stands for: 0 if it is not a snapshot."""
         if "stream_lines" not in header:
             return 0
         try:
@@ -2165,11 +2165,11 @@ class Run:
     def load(self):
         """Build the state from the batch log.
 
-        Every shard skips malformed lines.  The outputs of the first shard alone take them, so
-        that joined --rejects files hold each line once.
+        Every shard reads the whole batch log, but only the outputs of the first shard take its
+        malformed lines, so that joined --rejects files contain each line once.
         """
-        self.times = [time.perf_counter()]      # start of load; later its end, and that of judge
-        detector, totals = self.context.detector, self.context.batch_log
+        self.times = [time.perf_counter()]      # start of load, then end of load and end of judge
+        detector, totals = self.context.detector, self.context.batch_totals
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
             self.receive(totals, findings, take=self.args.shard[0] == 1)
         self.require_events(totals, self.logs[0])
@@ -2179,9 +2179,9 @@ class Run:
     def judge(self):
         """Judge the stream, and let the outputs take the Findings.
 
-        A live stream that a signal or an error ends is followed by `write` all the same.
+        If a signal or an error ends a live stream, `write` follows as usual.
         """
-        totals, log, live = self.context.stream_log, self.logs[1], self.context.live
+        totals, log, live = self.context.stream_totals, self.logs[1], self.context.live
         needs = Needs(*map(any, zip(*(output.needs for output in self.outputs))))
         judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
                                strict=self.args.strict)
@@ -2206,18 +2206,18 @@ class Run:
         self.times.append(time.perf_counter())
 
     def on_read_live(self, progress, data):
-        """Show progress and tick the outputs; return whether the live stream ends here."""
+        """Show progress and tick the outputs.  Return whether the live stream ends here."""
         progress(data)
         self.each(lambda output: output.tick())
         return self.signals.received or not self.outputs
 
     def judge_file(self, judge_chunks):
-        """Return an iterator over the Findings of a stream that is a file, or of this shard's part.
+        """Return an iterator over the Findings of this shard of a stream that is a file.
 
-        If processes or temporary files are refused, and --jobs is not given, one process judges
-        all.
+        If the system refuses processes or temporary files, and --jobs is not given, this process
+        judges the whole shard.
         """
-        args, (batch_log, log), totals = self.args, self.logs, self.context.stream_log
+        args, (batch_log, log), totals = self.args, self.logs, self.context.stream_totals
         detector = self.context.detector
         jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch_log.size)
         boundaries = log.boundaries(jobs, args.shard)
@@ -2233,7 +2233,7 @@ class Run:
             yield from judge_chunks(log.chunks(start, stop, on_read))
 
         if jobs > 1:
-            detector.history.recent_purchases()     # or every process would collect them
+            detector.history.recent_purchases()     # build it once, before the processes fork
             stack = self.stack.enter_context(contextlib.ExitStack())
             parts = [partial(judge_part, *part) for part in zip(boundaries, boundaries[1:])]
             try:
@@ -2247,7 +2247,7 @@ class Run:
     def receive(self, totals, findings, take=True):
         """Count Findings and let the outputs take them.
 
-        Raises Failure if a line is malformed and --strict is given; that line is the last one.
+        With --strict, raises Failure if a line is malformed.  That line is the last one.
         """
         findings = totals.add(findings)
         if take:
@@ -2258,16 +2258,16 @@ class Run:
     def each(self, act):
         """Call act(output) for every output.
 
-        An output that raises OSError is reported and dropped.  The others go on, and the run
-        ends with status 1.  If none is left, the last error is the failure of the run.
+        An output that raises OSError is reported and given up.  The others go on, and the run
+        ends with status 1.  If none is left, the run stops (see `summarize`).
         """
         for output in self.outputs[:]:
             try:
                 try:
-                    self.signals.giving_up = output.direct
+                    self.signals.interruptible = output.direct
                     act(output)
                 finally:
-                    self.signals.giving_up = False
+                    self.signals.interruptible = False
             except OSError as error:
                 error.filename = output.path
                 self.outputs.remove(output)
@@ -2277,9 +2277,9 @@ class Run:
                                       "the others go on")
 
     def require_events(self, totals, log):
-        """Raise Failure if a log has lines and not one event: it is another kind of file.
+        """Raise Failure if a log has malformed lines and no event: it is another kind of file.
 
-        Events outside of the shard's part count.  A log that is read from an offset above 0, as
+        Events outside this shard's part count too.  A log that is read from an offset above 0, as
         with --resume, is not checked.
         """
         if totals.counts["events"] or not totals.reason or log.start:
@@ -2290,26 +2290,26 @@ class Run:
         raise Failure(f"{log.name}: no line is an event: {kind_of_file(log.head, totals.reason)}")
 
     def write(self):
-        """Let the outputs replace the old files, in the order of OUTPUTS.
+        """Complete the outputs, and replace the old files in the order of OUTPUTS.
 
-        All are complete and on disk before the first one replaces its old file, and each
-        replacement is on disk before the next one.  If the power fails between two, the first
-        ones are new and the others old, and each is whole, unless it had to be written into.
-        Then the same run can be repeated: the snapshot, which it may have begun with, is last.
+        All outputs are complete and on disk before the first one replaces its old file, and each
+        replacement is on disk before the next one.  If the power fails in between, some files are
+        new and the later ones old, and each is whole, unless it had to be written into.  Then the
+        same run can be repeated, because the snapshot, which may replace BATCH, comes last.
         """
         self.signals.deferred = True
         self.each(lambda output: output.complete())
         self.each(lambda output: output.replace())
 
     def summarize(self):
-        """Tell what was done; return the exit status."""
+        """Write the closing messages, and return the exit status."""
         errors = list(self.failures.values())
         if not self.outputs:
             if all(isinstance(error, BrokenPipeError) for error in errors):
                 return 0                # the readers have closed their pipes
             raise errors[-1]
         console, detector = self.console, self.context.detector
-        batch, stream = logs = self.context.batch_log, self.context.stream_log
+        batch, stream = logs = self.context.batch_totals, self.context.stream_totals
         for totals in logs:
             totals.tell_held()
             if totals.counts["skipped"]:
@@ -2327,17 +2327,17 @@ class Run:
             f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
             f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; "
             f"{', '.join(output.path for output in self.outputs)}")
-        lines = f"after line {stream.lines} of {stream.name}; what was judged is written"
+        ending = f"after line {stream.lines} of {stream.name}; what was judged is written"
         if self.error:
-            console.warn(f"{explained(self.error)}; ended {lines}")
+            console.warn(f"{explained(self.error)}; ended {ending}")
         if self.stopped:
-            console.warn(f"stopped by {self.stopped.name} {lines}")
+            console.warn(f"stopped by {self.stopped.name} {ending}")
         if self.error or errors:
             return 1
         return 128 + self.stopped if self.stopped else 0
 
     def unchanged(self):
-        """Return a text that says which outputs of a run that failed may have a part."""
+        """Return a text that says which outputs of a failed run may hold part of its results."""
         part = [output.path for output in (*self.failures, *self.outputs) if output.written]
         return "no output file is changed" + f", but {', '.join(part)} may have a part" * bool(part)
 
@@ -2384,7 +2384,7 @@ def deviations(text):
 
 
 positive, at_least_two = partial(whole_number, least=1), partial(whole_number, least=2)
-# Option: (function that reads its value, or None; the value's name; help).  A new one is a row.
+# Option -> (function that reads its value, or None; the value's name; help).  A row adds one.
 OPTIONS = {
     "--batch-log": (str, "FILE", "the log that builds the state"),
     "--stream-log": (str, "FILE", 'the log whose purchases are judged ("-": standard input)'),
@@ -2394,23 +2394,23 @@ OPTIONS = {
     "--sd": (deviations, "N", "flag above mean + N standard deviations (default: 3)"),
     "--resume": (None, "", "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
     "--strict": (None, "", "end at the first malformed line"),
-    "--jobs": (positive, "N", "processes that judge (default: the processors, if STREAM is large)"),
+    "--jobs": (positive, "N", "number of processes that judge (default: up to one per processor)"),
     "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; their outputs, but for a "
                               "report, can be joined"),
     "-q --quiet": (None, "", "say only what went wrong, and how many lines were skipped"),
     "-V --version": (None, "", "show the version and end"),
     "-h --help": (None, "", "show this help and end")}
 DEFAULTS = {**{names.rpartition("--")[2].replace("-", "_"): None for names in OPTIONS},
-            "sd": 3, "shard": (1, 1), "text": None}
+            "sd": 3, "shard": (1, 1), "to_print": None}
 
 
 def usage_error(message):
-    """Return the Failure of a command line that cannot be understood."""
-    return Failure(f"{message} (--help tells the usage)", 2)
+    """Return the Failure for a command line that cannot be understood."""
+    return Failure(f"{message} (see --help)", 2)
 
 
 def make_parser():
-    """Return the ArgumentParser of OPTIONS, which raises Failure."""
+    """Return an ArgumentParser for OPTIONS, which raises Failure instead of exiting."""
     import argparse
 
     class Parser(argparse.ArgumentParser):
@@ -2427,7 +2427,7 @@ def make_parser():
         prog="anomaly_detection.py", usage="%(prog)s [options] [BATCH STREAM OUTPUT]",
         description="Flag the purchases of STREAM that are anomalous within the buyer's\n"
                     "social network.", epilog=EPILOG, allow_abbrev=False, add_help=False,
-        # With a width of its own it need not look for that of the terminal.
+        # A fixed width saves the time to look up that of the terminal.
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80))
     parser.add_argument("files", nargs="*", help=argparse.SUPPRESS)
     for names, (read, metavar, text) in OPTIONS.items():
@@ -2439,7 +2439,7 @@ def make_parser():
 
 
 def parse_options(arguments):
-    """Return what argparse makes of a command line; `text` is what to print.  Raises Failure."""
+    """Return the options, read by argparse.  `to_print` is the help or version.  Raises Failure."""
     parser = make_parser()
     args, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
@@ -2448,16 +2448,16 @@ def parse_options(arguments):
         similar = get_close_matches(option, re.findall("--[a-z-]+", parser.format_help()), 1)
         raise usage_error(f"there is no option {quoted(option)}"
                           + "".join(f", perhaps {name} is meant" for name in similar))
-    args.text = (parser.format_help() if args.help else
+    args.to_print = (parser.format_help() if args.help else
                  f"{parser.prog} {__version__}\n" if args.version else None)
     return args
 
 
 def parse(arguments):
-    """Return the options; `outputs` lists (class, path) of those given.  Raises Failure."""
+    """Return the options of a command line.  `outputs` lists (class, path).  Raises Failure."""
     if any(argument.startswith("-") and argument != "-" for argument in arguments):
         args = parse_options(arguments)
-    else:                       # without argparse a short run takes 20 % less time
+    else:                       # a short run takes 20 % less time without argparse
         args = SimpleNamespace(**DEFAULTS, files=arguments)
     options = vars(args)
     for name, path in zip(FILES, args.files):
@@ -2480,17 +2480,17 @@ def parse(arguments):
 
 
 def main(arguments=None):
-    """Run the command line; return the exit status."""
+    """Run the command line, and return the exit status."""
     console, signals = Console(), Signals()
     run = Run(console, signals)
     try:
         args = parse(sys.argv[1:] if arguments is None else arguments)
-        if args.text:
+        if args.to_print:
             with contextlib.suppress(BrokenPipeError):      # the reader has closed the pipe
-                print(args.text, end="", flush=True)
+                print(args.to_print, end="", flush=True)
             return 0
         console.quiet = args.quiet
-        signals.catch()         # not before: argparse fails if it is interrupted
+        signals.catch()         # not earlier: argparse fails if it is interrupted
         return run.execute(args)
     except KeyboardInterrupt:
         if not signals.received:
@@ -2507,7 +2507,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    gc.disable()        # nothing cyclic is built, and the search for it takes 33 % more time
-    sys.unraisablehook = ignore     # of a lack of memory, which is told in one line
-    # All is written: taking millions of objects apart would only cost time.
+    gc.disable()        # few cycles are built, and a run with the collector takes 33 % longer
+    sys.unraisablehook = ignore     # keeps a lack of memory, which main reports, to one line
+    # Everything is written, so do not spend time on freeing millions of objects.
     os._exit(main())

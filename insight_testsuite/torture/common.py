@@ -280,7 +280,7 @@ def well_formed(page):
 KNOBS = {       # every short-cut's threshold, and values that make small logs cross it
     ("RecentPurchases", "page_size"): (1, 2, 3, 7, 2048),
     ("RecentPurchases", "capacity"): (5, 8, 30, 2048 * 8),
-    ("Detector", "list_to_search"): (0, 1, 4),
+    ("Detector", "search_to_list"): (0, 1, 4),
     ("Detector", "look_up_to_walk"): (0, 1, 6, 10 ** 6),
     (None, "CHUNK"): (1, 20, 300, 1 << 16),
     ("Memo.__init__", "__defaults__"): ((1,), (2,), (5,), (1 << 16,)),

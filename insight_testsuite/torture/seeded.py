@@ -193,7 +193,7 @@ FAULTS = [Fault(*fault) for fault in (
      "a hangup stops a run", "test_ordinary_days.LiveTest"),
     ("if signal.getsignal(number) is not signal.SIG_IGN:", "if True:",
      "what is ignored stays so", "test_ordinary_days.LiveTest"),
-    ("if self.received and self.giving_up:", "if False:", "a second signal ends a write", "test_a_second_signal"),
+    ("if self.received and self.interruptible:", "if False:", "a second signal ends a write", "test_a_second_signal"),
     ("self.signals.deferred, self.error = live, None", "self.error = None",
      "a monitor that is stopped writes what it has", "test_ordinary_days.LiveTest"),
     ("self.received = self.received or signal.Signals(number)", "self.received = signal.Signals(number)",
@@ -251,7 +251,7 @@ FAULTS = [Fault(*fault) for fault in (
     # ---- command line
     ("if args.files and missing or len(args.files) > len(FILES):", "if len(args.files) > len(FILES):",
      "all three files are given, or none", "UsageTest"),
-    ('(--help tells the usage)", 2', '(--help tells the usage)", 1',
+    ('(see --help)", 2', '(see --help)", 1',
      "usage errors have status 2", "test_command_line.Errors"),
     ("if args.snapshot and args.shard[0] < args.shard[1]:", "if False:",
      "a snapshot stands for the whole stream", "test_snapshot"),

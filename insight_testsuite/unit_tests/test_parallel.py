@@ -363,7 +363,7 @@ class Failures(MainTest):
         for parent, status in (os.getpid(), 0), (0, 1):
             pid = os.fork()
             if not pid:
-                anomaly_detection.work(parent, judge_part, io.BytesIO())
+                anomaly_detection.run_worker(parent, judge_part, io.BytesIO())
             self.assertEqual(os.WEXITSTATUS(os.waitpid(pid, 0)[1]), status)
 
     def clean_up(self, pid):

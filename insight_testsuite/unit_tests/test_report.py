@@ -447,7 +447,7 @@ def direct(path, deviations=3, said=None):
 def give(report, *purchases):
     """Let a Report take purchases (user, timestamp, cents, flag), one a line."""
     times = [when for _, when, _, _ in purchases]
-    report.take(report.context.stream_log.add(anomaly_detection.Findings(
+    report.take(report.context.stream_totals.add(anomaly_detection.Findings(
         len(purchases), len(purchases), len(purchases), [
             anomaly_detection.Judged(place, "", user, when, cents, flag and anomaly_detection.Flag(*flag), None, None)
             for place, (user, when, cents, flag) in enumerate(purchases)], [], min(times), max(times))))
@@ -782,7 +782,7 @@ class Live(FolderTest):
     def tick(self, seconds, lines=0):
         """Let time pass, and lines be read; return the page if it is another one then."""
         before = self.snapshot().get("page")
-        self.report.context.stream_log.lines += lines
+        self.report.context.stream_totals.lines += lines
         self.now += seconds
         self.report.tick()
         after = self.snapshot().get("page")

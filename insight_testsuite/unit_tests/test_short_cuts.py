@@ -134,7 +134,7 @@ class ShortCuts(support.MainTest):
     def test_plain_way(self):
         """Breadth-first search and merge of every history, with all short-cuts off."""
         counts = self.count(range(200), {
-            Detector: {"list_to_search": NEVER, "look_up_to_walk": 0},
+            Detector: {"search_to_list": NEVER, "look_up_to_walk": 0},
             PurchaseHistory: {"recent_purchases": lambda self: RecentPurchases({}, ())}})
         self.assert_taken(counts, "last.called", "merge.called", "flagged")
         self.assertFalse(counts["walk.found"] + counts["look_up.found"] + counts["True"], counts)
@@ -142,14 +142,14 @@ class ShortCuts(support.MainTest):
     def test_walking_back(self):
         """Wide networks: everybody's recent purchases, and the plain way where they run out."""
         counts = self.count(range(200), {
-            Detector: {"list_to_search": NEVER, "look_up_to_walk": NEVER}, RecentPurchases: SMALL_PAGES})
+            Detector: {"search_to_list": NEVER, "look_up_to_walk": NEVER}, RecentPurchases: SMALL_PAGES})
         self.assert_taken(counts, "walk.called", "walk.found", "last.called", "late", "forgotten", "flagged")
         self.assertGreater(counts["walk.called"], counts["last.called"], "the walk always ran out")
 
     def test_looking_up(self):
         """Narrow networks: page by page of the recent purchases, with late ones that split pages."""
         counts = self.count(range(200), {
-            Detector: {"list_to_search": NEVER, "look_up_to_walk": 0},
+            Detector: {"search_to_list": NEVER, "look_up_to_walk": 0},
             RecentPurchases: {"page_size": 4, "capacity": NEVER}})
         self.assert_taken(counts, "look_up.called", "look_up.found", "late", "split.called", "flagged")
         self.assertGreater(counts["late splits"], 20, "late purchases split no pages: %s" % counts)
@@ -157,9 +157,9 @@ class ShortCuts(support.MainTest):
     def test_meeting_in_the_middle(self):
         """Large networks: the ball and the search from the other side, which ends at any moment in a list."""
         for ratio in 0, 1, 4:
-            with self.subTest(list_to_search=ratio):
+            with self.subTest(search_to_list=ratio):
                 counts = self.count(range(200), {
-                    Detector: {"list_to_search": ratio}, RecentPurchases: SMALL_PAGES})
+                    Detector: {"search_to_list": ratio}, RecentPurchases: SMALL_PAGES})
                 self.assert_taken(counts, "walk.called", "True", "False", "flagged")
                 if ratio < 4:
                     self.assert_taken(counts, "listed", "True after listing", "False after listing")
