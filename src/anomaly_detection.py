@@ -58,7 +58,7 @@ import time
 from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from heapq import merge, nlargest, nsmallest
 from itertools import accumulate, chain, compress, islice, takewhile
 from math import isqrt, log10
@@ -155,7 +155,7 @@ def dollars(cents):
     >>> dollars(2910), dollars(-5), dollars(0), dollars(amount_in_cents("-0.1250"))
     ('29.10', '-0.05', '0.00', '-0.125')
     """
-    if pow(10, 999, cents.denominator):
+    if pow(10, 999, cents.denominator):     # not 0 if it has a prime factor other than 2 and 5
         raise ValueError(f"{cents} has no finite decimals")
     decimals, scale = 2, 1
     while scale % cents.denominator:
@@ -168,6 +168,7 @@ def amount_text(cents):
     """Return `dollars(cents)`, but with an exponent if it is too long for `amount_in_cents`."""
     text = dollars(cents)
     whole, decimals = text.lstrip("-").split(".")
+    # One of these terms is 0, since an amount has at most 45 digits.
     exponent = max(len(whole) - 15, 0) + min(30 - len(decimals), 0)
     if not exponent:
         return text
@@ -403,9 +404,9 @@ class PurchaseHistory:
         """
         if self._recent_purchases is None:
             step = len(self.by_user) // 1024 + 1
-            *_, since = (), *self.last(islice(self.by_user, 0, None, step),
-                                       -(-RecentPurchases.capacity // step))
-            self._recent_purchases = RecentPurchases(self.by_user, since)
+            sample = [(), *self.last(islice(self.by_user, 0, None, step),
+                                     -(-RecentPurchases.capacity // step))]
+            self._recent_purchases = RecentPurchases(self.by_user, since=sample[-1])
         return self._recent_purchases
 
 
@@ -413,7 +414,8 @@ class RecentPurchases:
     """The recent purchases of all users, on pages of a few thousand, the oldest page first.
 
     Invariant: of the purchases in the histories, the pages lack only those older than the first
-    page.  So the purchases of a network that are on the pages are its newest ones.
+    page.  So the last T purchases of a network on the pages are its newest ones.  (A page can hold
+    a purchase that its user's history has dropped.  T newer ones of that user are on the pages.)
     """
 
     page_size, capacity = 2048, 2048 * 8    # in purchases; a page holds up to twice page_size
@@ -480,9 +482,7 @@ class Page:
 
     def add(self, purchase, user):
         """Insert a purchase in order."""
-        place = len(self.purchases)
-        if place and purchase < self.purchases[-1]:
-            place = bisect(self.purchases, purchase)
+        place = bisect(self.purchases, purchase)
         self.purchases.insert(place, purchase)
         self.buyers.insert(place, user)
         insort(self.by_user.setdefault(user, []), purchase)
@@ -579,6 +579,7 @@ class Detector:
     look_up_to_walk = 12    # cost of looking up a user / cost of walking past a purchase
 
     def __init__(self, degree, tracked, deviations=3):
+        self.limit = f"mean + {deviations} sd"
         if type(deviations) is not int:
             from fractions import Fraction
             try:
@@ -592,15 +593,6 @@ class Detector:
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
         self.befriend, self.unfriend = self.social.befriend, self.social.unfriend
         self.record = self.history.record
-
-    @property
-    def limit(self):
-        """The limit as text: "mean + 2.5 sd"."""
-        try:
-            number = dollars(100 * self.deviations).rstrip("0").rstrip(".")
-        except ValueError:                  # 1/3, for example, which no finite decimal equals
-            number = self.deviations
-        return f"mean + {number} sd"
 
     def purchase(self, user, timestamp, amount):
         """Judge a purchase, then record it.  Return its window's Baseline if anomalous, else None.
@@ -658,7 +650,7 @@ class Detector:
         A block is the purchases of the network on one page of RecentPurchases.  Each iterator
         yields newer blocks before older ones, and the purchases of a block in any order.  All but
         the last iterator may stop at the end of a block.  If one stops after n purchases, they
-        are also the first n of the next iterator, and `window` skips them there.
+        are, in some order, also the first n of the next one, and `window` skips them there.
         """
         history, users_times_T = self.history, len(self.history.by_user) * self.tracked
         # Listing F friendships pays if F < search_to_list * span, where span is about T U / F.
@@ -716,12 +708,12 @@ def close(file):
         file.close()
 
 
-def wait_for(file, writing=False, seconds=None):
-    """Wait until a file can be read, or written.  Return False if that takes over `seconds`."""
+def wait_for(file, writing=False, milliseconds=None):
+    """Wait until a file can be read, or written.  Return False if the time is over before."""
     import select
     poll = select.poll()
     poll.register(file, select.POLLOUT if writing else select.POLLIN)
-    return bool(poll.poll(None if seconds is None else 1000 * seconds))
+    return bool(poll.poll(milliseconds))
 
 
 CHUNK = 1 << 16         # bytes read at once
@@ -729,6 +721,7 @@ BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and NULs after a crash
 
 # Event type -> (its fields, in the order of its method's arguments; the Detector's method).
+# Snapshot must write what a new type changes in the state, or --resume forgets it.
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
           "befriend": (("id1", "id2"), lambda detector: detector.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
@@ -739,6 +732,7 @@ _NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?
 _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
+@lru_cache
 def usual_lines(style):
     """Return a regular expression whose `findall` returns one row of seven texts per line.
 
@@ -757,9 +751,6 @@ def usual_lines(style):
         rf'{comma}"id"{colon}{user}{comma}"amount"{colon}{amount}'
         rf'|({of_two_users})"{comma}"timestamp": ?"{_TEXT}"'
         rf'{comma}"id1"{colon}{user}{comma}"id2"{colon}{user})\}}\r?\n|(.*)\n')
-
-
-USUAL_LINES = Memo(usual_lines)
 
 
 def style_of(text):
@@ -873,20 +864,19 @@ def decompressed(file, name):
     Raises Failure if the file cannot be unpacked.
     """
     head = os.pread(file.fileno(), 6, 0)
-    modules = [kind for magic, (kind, _) in FORMATS.items()
-               if head.startswith(magic) and kind in ("gzip", "bz2", "lzma")]
-    if not modules:
+    module = next((kind for magic, (kind, _) in FORMATS.items() if head.startswith(magic)), None)
+    if module not in ("gzip", "bz2", "lzma"):
         return file
     import importlib
     import shutil
     import tempfile
     try:
         unpacked = tempfile.TemporaryFile()
-        with file, importlib.import_module(modules[0]).open(file) as packed:
+        with file, importlib.import_module(module).open(file) as packed:
             shutil.copyfileobj(packed, unpacked)
         unpacked.flush()
     except Exception as error:          # each of these modules has its own exceptions
-        raise Failure(f"{name}: cannot be unpacked ({modules[0]}): {explained(error)}", 2) from None
+        raise Failure(f"{name}: cannot be unpacked ({module}): {explained(error)}", 2) from None
     return unpacked
 
 
@@ -901,7 +891,7 @@ class Log:
     it for the next run.  Raises Failure if the log cannot be opened.
     """
 
-    WAIT = 0.2                  # seconds between two calls of on_read while a pipe is empty
+    WAIT = 200                  # milliseconds between two calls of on_read while a pipe is empty
     JUDGE_TO_APPLY_RATIO = 16   # judging one event takes as long as applying 16
 
     def __init__(self, path, piece=CHUNK):
@@ -927,8 +917,8 @@ class Log:
         (default: self.size), some lines at a time.  A pipe has no offsets.
 
         NULs at the beginning of a line are dropped.  on_read(data) is called with all bytes that
-        are read.  Before a pipe is read, and every WAIT seconds while it is empty, on_read(b"")
-        is called.  If this returns a true value, the log ends, and an incomplete line is dropped.
+        are read.  on_read(b"") is called before a pipe is read, and every WAIT milliseconds while
+        it is empty.  If this returns a true value, the log ends without an incomplete line.
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
@@ -968,7 +958,7 @@ class Log:
             if self.unread:
                 data, self.unread = self.unread, b""
                 return data
-            if wait_for(self.file, seconds=self.WAIT):
+            if wait_for(self.file, milliseconds=self.WAIT):
                 data = self.file.read(self.piece)
                 if data is not None:            # None: another reader emptied the pipe
                     return data
@@ -1043,14 +1033,10 @@ def read_parameters(log, chunks, degree, tracked):
             reason = kind_of_file(log.head, str(error)) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no D and T: {reason}", 2) from None
-    if not both_given or "event_type" not in header and ("D" in header or "T" in header):
+    if not both_given or ("event_type" not in header and ("D" in header or "T" in header)):
         head = b"\n" * number + rest
     return degree, tracked, header, chain([head], chunks)
 
-
-Needs = namedtuple("Needs", "every audience window", defaults=(False, False, False))
-Needs.__doc__ = """What outputs need beyond the flagged purchases, as bools: `every` purchase
-judged, and the fields `audience` and `window` of Judged."""
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
 Judged.__doc__ = """A purchase that was judged.
@@ -1067,8 +1053,8 @@ MalformedLine = namedtuple("MalformedLine", "place line kind reason")
 MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text, with
 surrogates for bytes that are not UTF-8, and the kind and the message of the Malformed raised."""
 
-Findings = namedtuple("Findings", "lines events purchases judged malformed first last before",
-                      defaults=("", "", 0))
+Findings = namedtuple("Findings", "lines events purchases judged malformed first last",
+                      defaults=("", ""))
 Findings.__doc__ = """The results of reading some consecutive lines of a log.
 
 lines: number of these lines, including blank and malformed ones
@@ -1076,7 +1062,6 @@ events, purchases: number of events that were applied, and of purchases among th
 judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
 malformed: list of MalformedLine, in order
 first, last: earliest and latest normalized timestamp of the purchases judged, "" if none were
-before: number of lines of the log before these, or 0 until `Totals.add` sets it
 """
 
 
@@ -1087,10 +1072,10 @@ def replay(chunks, detector, purchase=None, strict=False):
     returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised.
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
-    methods["purchase"] = purchase = purchase or methods["purchase"]
+    purchase = methods["purchase"] = purchase or detector.record
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
-        rows = USUAL_LINES[style_of(text)].findall(text)
+        rows = usual_lines(style_of(text)).findall(text)
         count, blank, judged, malformed, failure = len(rows), 0, [], [], None
         for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
@@ -1125,14 +1110,14 @@ def replay(chunks, detector, purchase=None, strict=False):
 def judge(chunks, detector, needs, strict=False):
     """Yield Findings like `replay`, but judge each purchase before it is recorded.
 
-    `needs` (Needs) says what else the Findings contain.
+    `needs` is the union of the outputs' `needs`.
     """
     timestamps = []
 
     def purchase(user, timestamp, amount):
         when, cents = detector.history.timestamps[timestamp], detector.history.amounts[amount]
         window = audience = None
-        if needs.window:
+        if "window" in needs:
             n, total, squares = detector.window_sums(user)
             flag = detector.verdict(cents, n, total, squares)
             window = n, baseline(n, total, squares) if n > 1 else None
@@ -1140,9 +1125,9 @@ def judge(chunks, detector, needs, strict=False):
             flag = detector.judge(user, cents)
         detector.record(user, timestamp, amount)
         timestamps.append(when)
-        if flag and needs.audience:
+        if flag and "audience" in needs:
             audience = detector.social.audience(user, detector.degree)
-        return (user, when, cents, flag, window, audience) if flag or needs.every else None
+        return (user, when, cents, flag, window, audience) if flag or "every" in needs else None
 
     for findings in replay(chunks, detector, purchase, strict):
         yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""))
@@ -1223,8 +1208,7 @@ class Totals:
         self.first = self.last = ""     # earliest and latest timestamp judged
 
     def add(self, findings):
-        """Count Findings, and return them with the number of lines `before` them."""
-        findings = findings._replace(before=self.lines)
+        """Count Findings, and tell of malformed lines among them."""
         for place, _, kind, reason in findings.malformed:
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
@@ -1235,13 +1219,12 @@ class Totals:
         self.lines += findings.lines
         self.counts.update(events=findings.events, purchases=findings.purchases,
                            skipped=len(findings.malformed),
-                           flagged=sum(1 for _ in flagged(findings)))
+                           flagged=len(flagged(findings)))
         if self.counts["events"] or not self.waits:
             self.tell_held()
         if findings.first:
             self.first = min(self.first or findings.first, findings.first)
             self.last = max(self.last, findings.last)
-        return findings
 
     def tell_held(self):
         """Tell the messages about malformed lines that were held back."""
@@ -1258,8 +1241,8 @@ class Totals:
 
 
 def flagged(findings):
-    """Return an iterator over the flagged purchases (Judged) of Findings."""
-    return (purchase for purchase in findings.judged if purchase.flag)
+    """Return the list of the flagged purchases (Judged) of Findings."""
+    return [purchase for purchase in findings.judged if purchase.flag]
 
 
 Context = namedtuple("Context", "detector batch_totals stream_totals live earlier_lines console")
@@ -1293,9 +1276,10 @@ class Output:
     moved, new content is written into the old file at the end.  Only a `direct` output is written
     at once: "-" (standard output), another open descriptor, a pipe or a device.
 
-    A new output is a subclass in the list OUTPUTS.  It has a `name`, a line of `help`, `needs`
-    if it needs more than the flagged purchases (see Needs), and any of these methods.  All are
-    called in one process, in the order of the log, whatever --jobs is.
+    A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
+    and any of the methods below.  All are called in one process, in the order of the log, whatever
+    --jobs is.  If it needs more than the flagged purchases, its set `needs` holds "every" (every
+    purchase judged), or "audience" or "window" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first those of the batch log, which
       have malformed lines but nothing judged, then those of the stream.
@@ -1306,7 +1290,7 @@ class Output:
     """
 
     name = help = None
-    needs = Needs()
+    needs = frozenset()
     take = tick = staticmethod(ignore)
 
     def __init__(self, path, context):
@@ -1342,13 +1326,16 @@ class Output:
             import tempfile
             self.file = tempfile.SpooledTemporaryFile(1 << 24)   # in memory up to 16 MiB
             return
-        with contextlib.suppress(OSError, AttributeError):
+        with contextlib.suppress(OSError):
             old = os.stat(self.target)
             os.chmod(temporary, stat.S_IMODE(old.st_mode))
             os.chown(temporary, old.st_uid, old.st_gid)
 
     def write(self, text, errors="backslashreplace"):
-        """Write text.  A direct output waits for its reader."""
+        """Write text.  A direct output waits for its reader.
+
+        A lone surrogate, which only a JSON escape can bring, becomes that escape again.
+        """
         data = text.encode(errors=errors)
         if not self.direct:
             self.file.write(data)
@@ -1436,7 +1423,7 @@ class Rejects(Output):
 
 class Notify(Output):
     name, help = "notify", "write each flagged purchase with the users to notify"
-    needs = Needs(audience=True)
+    needs = {"audience"}
 
     def take(self, findings):
         for purchase in flagged(findings):
@@ -1447,7 +1434,7 @@ class Notify(Output):
 
 class Verdicts(Output):
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
-    needs = Needs(every=True, window=True)
+    needs = {"every", "window"}
 
     def take(self, findings):
         for purchase in findings.judged:
@@ -1660,7 +1647,7 @@ class Report(Output):
     """
 
     name, help = "report", "write an HTML page that shows what happened; rewritten while live"
-    needs = Needs(every=True)
+    needs = {"every"}
     limit, dots = 100000, 500
 
     def __init__(self, path, context):
@@ -1675,14 +1662,15 @@ class Report(Output):
 
     def take(self, findings):
         by_timestamp, width = self.by_timestamp, self.width
+        lines_before = self.context.stream_totals.lines - findings.lines
         for judged in findings.judged:
             tally = by_timestamp[judged.timestamp[:width]]
             tally[0] += 1
             tally[1] += judged.amount
         if findings.judged and self.first is None:
-            self.first = findings.before + findings.judged[0].place
+            self.first = lines_before + findings.judged[0].place
         for place, _, user, timestamp, amount, flag, *_ in flagged(findings):
-            before = findings.before + place
+            before = lines_before + place
             for tally in by_timestamp[timestamp[:width]], self.by_line[before // self.block]:
                 tally[2] += 1
                 tally[3] += amount
@@ -1728,6 +1716,7 @@ class Report(Output):
         try:
             live.open()
             live.write(self.page(reload))
+            live.complete()
             live.replace()
             self.written = True
         finally:
@@ -2182,7 +2171,7 @@ class Run:
         If a signal or an error ends a live stream, `write` follows as usual.
         """
         totals, log, live = self.context.stream_totals, self.logs[1], self.context.live
-        needs = Needs(*map(any, zip(*(output.needs for output in self.outputs))))
+        needs = set().union(*(output.needs for output in self.outputs))
         judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
                                strict=self.args.strict)
         self.signals.deferred, self.error = live, None
@@ -2249,7 +2238,7 @@ class Run:
 
         With --strict, raises Failure if a line is malformed.  That line is the last one.
         """
-        findings = totals.add(findings)
+        totals.add(findings)
         if take:
             self.each(lambda output: output.take(findings))
         if self.args.strict and findings.malformed:
@@ -2376,11 +2365,10 @@ def shard(text):
 
 
 def deviations(text):
-    """Return the Fraction that a decimal number from 0 up stands for.  Raises ValueError."""
+    """Return a decimal number from 0 up in its shortest form.  Raises ValueError."""
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
         raise ValueError(f"{quoted(text)} is not a decimal number from 0 up")
-    from fractions import Fraction
-    return Fraction(text)
+    return plain_number(text)
 
 
 positive, at_least_two = partial(whole_number, least=1), partial(whole_number, least=2)

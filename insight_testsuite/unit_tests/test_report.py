@@ -447,10 +447,12 @@ def direct(path, deviations=3, said=None):
 def give(report, *purchases):
     """Let a Report take purchases (user, timestamp, cents, flag), one a line."""
     times = [when for _, when, _, _ in purchases]
-    report.take(report.context.stream_totals.add(anomaly_detection.Findings(
+    findings = anomaly_detection.Findings(
         len(purchases), len(purchases), len(purchases), [
             anomaly_detection.Judged(place, "", user, when, cents, flag and anomaly_detection.Flag(*flag), None, None)
-            for place, (user, when, cents, flag) in enumerate(purchases)], [], min(times), max(times))))
+            for place, (user, when, cents, flag) in enumerate(purchases)], [], min(times), max(times))
+    report.context.stream_totals.add(findings)
+    report.take(findings)
 
 
 class Axes(PageTest):

@@ -18,14 +18,13 @@ import anomaly_detection
 import random_logs
 import reference
 from anomaly_detection import (
-    EVENTS, NESTING, Detector, Malformed, Needs, amount_in_cents, dollars, judge, kind_of_file,
+    EVENTS, NESTING, Detector, Malformed, amount_in_cents, dollars, judge, kind_of_file,
     normalized_timestamp, read_event, replay, style_of, usual_lines)
 
 # The beginnings of logs, each in another style: spaces after commas and colons, ids and amounts as numbers.
 STYLES = ['{"event_type":"purchase"%s"timestamp"%s"x"%s"id"%s%s%s"amount"%s%s}' % (
     comma, colon, comma, colon, user, comma, colon, amount)
     for comma in (", ", ",") for colon in (": ", ":") for user in ('"1"', "1") for amount in ('"5"', "5")]
-FLAGGED_ONLY = Needs(every=False, audience=False, window=False)
 
 
 # --- lines drawn from the grammar, and broken ones ----------------------------
@@ -173,7 +172,7 @@ def malformed(*lines):
     return [bad[2:] for bad in numbered(replay([log], Detector(1, 50)))]
 
 
-def judged(stream, needs=FLAGGED_ONLY):
+def judged(stream, needs=()):
     """The Findings of a stream; user 2 is a friend of user 1, who bought for 10, 12 and 11."""
     detector = Detector(1, 50)
     detector.befriend("1", "2")
@@ -265,7 +264,7 @@ class Readers(unittest.TestCase):
                 "gift": (("id", "timestamp", "amount"), lambda detector: detector.gift),
                 "close": (("id1",), lambda detector: detector.close)}
         with patch.dict(EVENTS, rows), \
-                patch.object(anomaly_detection, "USUAL_LINES", anomaly_detection.Memo(usual_lines)):
+                patch.object(anomaly_detection, "usual_lines", usual_lines.__wrapped__):
             found, = replay([b"\n".join([*lines, b""])], Extended(1, 50))
         self.assertEqual(calls, [("1", "2"), ("2", "2024-03-01 09:00:00", "5000"), "7"])
         self.assertEqual((found.events, found.malformed), (3, []))
@@ -281,7 +280,7 @@ class Cases(unittest.TestCase):
         return [purchase.line.encode() for found in findings for purchase in found.judged]
 
     def test_amounts_of_floats(self):
-        found, = judged(purchase(paid="0.30000000000000004") + b"\n", FLAGGED_ONLY._replace(every=True))
+        found, = judged(purchase(paid="0.30000000000000004") + b"\n", {"every"})
         self.assertEqual(Fraction(found.judged[0].amount), Fraction("30.000000000000004"))
         self.assertEqual(len(self.flags(purchase(paid="5e3"), purchase(paid='"1E+2"'), purchase(paid="110e-1"))), 2)
 
@@ -358,7 +357,7 @@ class Cases(unittest.TestCase):
 
     def test_every_purchase_if_needed(self):
         lines = [purchase(), purchase(paid="10"), purchase(buyer='"1"')]
-        found, = judged(b"".join(line + b"\n" for line in lines), FLAGGED_ONLY._replace(every=True))
+        found, = judged(b"".join(line + b"\n" for line in lines), {"every"})
         self.assertEqual([one.place for one in found.judged], [0, 1, 2])
         self.assertEqual([one.line.encode() for one in found.judged], lines)
         self.assertEqual([one.flag and tuple(map(dollars, one.flag)) for one in found.judged],
