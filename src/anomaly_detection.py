@@ -1995,7 +1995,7 @@ def saved_findings(file):
                       "perhaps for lack of memory or disk space") from None
 
 
-def run_worker(parent, judge_part, file):
+def run_worker(parent, part_findings, file):
     """Save the Findings of a part, then end this forked process, skipping exit handlers and
     tracebacks.  End it early if its parent has ended."""
     def on_read(data):
@@ -2006,27 +2006,27 @@ def run_worker(parent, judge_part, file):
         # SIGINT and SIGHUP stay blocked: the parent ends its workers.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        save_findings(judge_part(on_read), file)
+        save_findings(part_findings(on_read), file)
     finally:
         os._exit(0)
 
 
-def judge_side_by_side(judge_parts, stack):
+def side_by_side(parts, stack):
     """Start a worker for each part but the last.  Return an iterator over the Findings of all
     parts in order, which judges the last part in this process.
 
-    So the Detector of this process ends in the state that a snapshot needs.  Each of `judge_parts`
+    So the Detector of this process ends in the state that a snapshot needs.  Each of `parts`
     is a function on_read -> iterator over Findings.  The ExitStack ends the workers.  Raises
     OSError if the system refuses a process or a temporary file.
     """
     import multiprocessing
     import tempfile
     fork = multiprocessing.get_context("fork").Process
-    files = [tempfile.TemporaryFile() for _ in judge_parts]
+    files = [tempfile.TemporaryFile() for _ in parts]
     for file in files:
         stack.callback(close, file)
-    workers = [fork(target=run_worker, args=(os.getpid(), judge_part, file))
-               for judge_part, file in zip(judge_parts[:-1], files)]
+    workers = [fork(target=run_worker, args=(os.getpid(), part_findings, file))
+               for part_findings, file in zip(parts[:-1], files)]
     # Block signals, so that none can come after a process starts and before it is on the stack.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.NUMBERS)
     try:
@@ -2038,7 +2038,7 @@ def judge_side_by_side(judge_parts, stack):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def findings():
-        save_findings(judge_parts[-1](), files[-1])
+        save_findings(parts[-1](), files[-1])
         for worker, file in zip(workers, files):
             worker.join()
             yield from saved_findings(file)
@@ -2180,7 +2180,7 @@ class Run:
                 on_read = partial(self.on_read_live, self.console.progress(totals, 0))
                 all_findings = judge_chunks(log.chunks(on_read=on_read))
             else:
-                all_findings = self.judge_file(judge_chunks)
+                all_findings = self.file_findings(judge_chunks)
             for findings in all_findings:
                 self.receive(totals, findings)
                 if not self.outputs:
@@ -2200,7 +2200,7 @@ class Run:
         self.each(lambda output: output.tick())
         return self.signals.received or not self.outputs
 
-    def judge_file(self, judge_chunks):
+    def file_findings(self, judge_chunks):
         """Return an iterator over the Findings of this shard of a stream that is a file.
 
         If the system refuses processes or temporary files, and --jobs is not given, this process
@@ -2213,7 +2213,7 @@ class Run:
         for findings in replay(log.chunks(log.start, boundaries[0]), detector):
             totals.lines += findings.lines
 
-        def judge_part(start, stop, on_read=None):
+        def part_findings(start, stop, on_read=None):
             on_read = on_read or self.console.progress(totals, stop - start)
             # Applying the events before the part is quick, and does not count as progress.
             earlier = log.chunks(boundaries[0], start, lambda data: on_read(b""))
@@ -2224,14 +2224,14 @@ class Run:
         if jobs > 1:
             detector.history.recent_purchases()     # build it once, before the processes fork
             stack = self.stack.enter_context(contextlib.ExitStack())
-            parts = [partial(judge_part, *part) for part in zip(boundaries, boundaries[1:])]
+            parts = [partial(part_findings, *part) for part in zip(boundaries, boundaries[1:])]
             try:
-                return judge_side_by_side(parts, stack)
+                return side_by_side(parts, stack)
             except OSError:
                 if args.jobs:
                     raise
                 stack.close()
-        return judge_part(boundaries[0], boundaries[-1])
+        return part_findings(boundaries[0], boundaries[-1])
 
     def receive(self, totals, findings, take=True):
         """Count Findings and let the outputs take them.

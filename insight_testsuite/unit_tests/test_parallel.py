@@ -356,14 +356,14 @@ class Failures(MainTest):
             self.assertIn("%s:3008: " % self.batch, self.assert_fails(1, *self.files, "--strict", "--jobs", jobs))
 
     def test_a_worker_whose_parent_is_gone_ends(self):
-        def judge_part(on_read):
+        def part_findings(on_read):
             on_read(b"x")
             yield from ()
 
         for parent, status in (os.getpid(), 0), (0, 1):
             pid = os.fork()
             if not pid:
-                anomaly_detection.run_worker(parent, judge_part, io.BytesIO())
+                anomaly_detection.run_worker(parent, part_findings, io.BytesIO())
             self.assertEqual(os.WEXITSTATUS(os.waitpid(pid, 0)[1]), status)
 
     def clean_up(self, pid):
