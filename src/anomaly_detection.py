@@ -14,14 +14,14 @@ breadth-first search lists the network (`SocialNetwork.network`), and a k-way
 merge of the users' histories yields the last T amounts (`PurchaseHistory.last`).
 The algorithm notes before `Detector` describe the short-cuts.
 
-All arithmetic is exact: amounts are cents, as int, or as Fraction if finer than a
-cent.  No float decides a flag or prints an amount.
+Arithmetic on amounts is exact: they are cents, as int, or as Fraction if finer
+than a cent.  No float decides a flag or prints an amount.
 
 The path of a line from the log to the outputs:
 
     Log.chunks    yields the bytes of whole lines, from a file or a pipe
     replay        applies their events to the Detector, and yields Findings
-    judge         does the same, but judges each purchase before it is recorded
+    judge         does the same for STREAM, judging each purchase before it is recorded
     Output.take   writes those Findings that belong in the output
     Run           opens, loads, judges, writes and summarizes
 
@@ -155,7 +155,7 @@ def dollars(cents):
     >>> dollars(2910), dollars(-5), dollars(0), dollars(amount_in_cents("-0.1250"))
     ('29.10', '-0.05', '0.00', '-0.125')
     """
-    if pow(10, 999, cents.denominator):     # not 0 if it has a prime factor other than 2 and 5
+    if pow(10, 999, cents.denominator):     # not 0 if a prime other than 2 and 5 divides it
         raise ValueError(f"{cents} has no finite decimals")
     decimals, scale = 2, 1
     while scale % cents.denominator:
@@ -168,7 +168,7 @@ def amount_text(cents):
     """Return `dollars(cents)`, but with an exponent if it is too long for `amount_in_cents`."""
     text = dollars(cents)
     whole, decimals = text.lstrip("-").split(".")
-    # One of these terms is 0, since an amount has at most 45 digits.
+    # One of these terms is 0, since an amount has at most 45 significant digits.
     exponent = max(len(whole) - 15, 0) + min(30 - len(decimals), 0)
     if not exponent:
         return text
@@ -176,7 +176,7 @@ def amount_text(cents):
     return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
-# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that it requires.
+# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that JSON requires.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -221,7 +221,7 @@ class SocialNetwork:
     def __init__(self):
         self.friends = defaultdict(set)     # user -> set of friends, never an empty one
         # Small sets become tuples, which take one eighth of the memory and make searches 20 %
-        # faster.  A bound method would create a reference cycle, and the program runs without gc.
+        # faster.  A Memo of the bound method would be a cycle, and the program runs without gc.
         self.neighbors = Memo(partial(self.compact, self.friends), sys.maxsize)
 
     @staticmethod
@@ -281,7 +281,7 @@ class SocialNetwork:
         """Return (ball, hops_left).  The ball is the users at distance 1..degree - hops_left.
 
         The search stops early, with hops_left > 0, at a distance with more than budget / 8 users
-        or more than `budget` friendships.  (With budget / 2 users, D = 3 takes 20-60 % longer.)
+        or more than `budget` friendships.  (With budget / 2 instead, D = 3 takes 20-60 % longer.)
         Callers must not change the ball, which can be the user's own set of friends.
         """
         ball = ring = self.friends.get(user, set())
@@ -552,15 +552,15 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
 # (NetworkMembership).  `walk` meets a few dozen buyers, so the cost hardly grows with D.  If
 # these searches exceed a budget, as in long chains of users, the network is listed after all.
 #
-# A part of the window often proves that a purchase is normal.  Unknown amounts can lower the
-# mean only by raising the sd, so if 10 of 50 amounts have mean m and sd s, then mean + 3 sd of
+# A part of the window often proves that a purchase is normal.  Unknown amounts cannot lower
+# the mean far without raising the sd: if 10 of 50 amounts have mean m and sd s, then mean + 3 sd of
 # all 50 is at least m + s (`cannot_be_flagged`).  This settles 9 of 10 purchases.  Therefore
 # the sources are lazy, and `window` takes batches from them, T / 5 amounts first.
 
 class Detector:
     """Judges each purchase against the earlier purchases in its buyer's network.
 
-    degree and tracked are the challenge's D (>= 1) and T (>= 2).  A purchase is flagged above
+    degree and tracked are D (>= 1) and T (>= 2) of the rule.  A purchase is flagged above
     mean + deviations * sd, where deviations (>= 0) is anything that Fraction() accepts.
     Raises ValueError for other values.  Ids, timestamps and amounts are texts as in the logs.
     befriend, unfriend and record are the methods of its SocialNetwork and PurchaseHistory.
@@ -579,7 +579,7 @@ class Detector:
     look_up_to_walk = 12    # cost of looking up a user / cost of walking past a purchase
 
     def __init__(self, degree, tracked, deviations=3):
-        self.limit = f"mean + {deviations} sd"
+        self.limit = f"mean + {deviations} sd"      # for messages
         if type(deviations) is not int:
             from fractions import Fraction
             try:
@@ -658,7 +658,7 @@ class Detector:
         ball, hops_left = self.social.ball(user, self.degree, budget)
         if not ball:
             return
-        recent_purchases, network = history.recent_purchases(), ball    # replaced if hops_left
+        recent_purchases, network = history.recent_purchases(), ball    # part, if hops_left
         span = users_times_T // len(ball)
         if hops_left:
             membership = NetworkMembership(
@@ -709,7 +709,7 @@ def close(file):
 
 
 def wait_for(file, writing=False, milliseconds=None):
-    """Wait until a file can be read, or written.  Return False if the time is over before."""
+    """Wait until a file can be read, or written.  Return False if the time runs out first."""
     import select
     poll = select.poll()
     poll.register(file, select.POLLOUT if writing else select.POLLIN)
@@ -720,13 +720,13 @@ CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and NULs after a crash
 
-# Event type -> (its fields, in the order of its method's arguments; the Detector's method).
-# Snapshot must write what a new type changes in the state, or --resume forgets it.
+# Event type -> (its fields, in the order of its method's arguments; the Detector's method, which
+# returns None).  Snapshot must write what a new type changes, or --resume forgets it.
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
           "befriend": (("id1", "id2"), lambda detector: detector.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
 
-# Text without escapes, control characters and surrogates (bytes that are not UTF-8).
+# Text without escapes, control characters or surrogates (bytes that are not UTF-8).
 _TEXT = r'[^"\\\x00-\x1f\ud800-\udfff]{1,80}'
 _NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
 _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
@@ -736,7 +736,7 @@ _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 def usual_lines(style):
     """Return a regular expression whose `findall` returns one row of seven texts per line.
 
-    A usual line is a purchase or an event of two users, with its fields in the challenge's order
+    A usual line is a purchase or an event of two users, with its fields in the order below
     and in the style (see style_of).  Its row is (timestamp, id, amount, "", "", "", "") or
     ("", "", "", event type, id1, id2, "").  The row of any other line is six empty texts and the
     line.  `read_event` reads usual lines with the same result, but takes seven times as long.
@@ -918,7 +918,7 @@ class Log:
 
         NULs at the beginning of a line are dropped.  on_read(data) is called with all bytes that
         are read.  on_read(b"") is called before a pipe is read, and every WAIT milliseconds while
-        it is empty.  If this returns a true value, the log ends without an incomplete line.
+        it is empty.  If that returns a true value, the log ends, less an incomplete line.
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
@@ -1018,7 +1018,7 @@ def read_parameters(log, chunks, degree, tracked):
             break
     head = b"".join(head)
     line, _, rest = head[blank_lines.match(head).end():].partition(b"\n")
-    number = head.count(b"\n") - rest.count(b"\n")
+    number = head.count(b"\n") - rest.count(b"\n")       # of the header's line
     header, both_given = {}, degree and tracked
     try:
         header = read_object(line.decode(errors="surrogateescape"))
@@ -1247,8 +1247,8 @@ def flagged(findings):
 
 Context = namedtuple("Context", "detector batch_totals stream_totals live earlier_lines console")
 Context.__doc__ = """What an output can use of its run: the Detector, the Totals of both logs,
-whether the stream is a pipe, the number of stream lines that the batch log stands for and the
-Totals do not count, and the Console."""
+whether the stream is a pipe, how many stream lines the batch log stands for besides those in
+the Totals, and the Console."""
 
 
 def descriptor(path):
@@ -1271,9 +1271,9 @@ def descriptor(path):
 class Output:
     """A file that a run writes, and the option --`name` that asks for it.
 
-    New content goes to a temporary file beside the old file, which it replaces when the run ends.
-    If the run fails or is stopped first, the old file stays.  Where no file can be made there or
-    moved, new content is written into the old file at the end.  Only a `direct` output is written
+    New content goes to a temporary file beside the old file, and replaces that when the run ends.
+    If the run fails or is stopped first, the old file stays.  Where no file can be made or moved
+    there, new content is written into the old file at the end.  Only a `direct` output is written
     at once: "-" (standard output), another open descriptor, a pipe or a device.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
@@ -1503,15 +1503,15 @@ tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20e
   table { font-size: 11px } }
 """
 _ROUND = [n * 10 ** zeros for zeros in range(120) for n in (1, 2, 5)]
-# Length of an interval, in seconds or lines -> (its name, the slice of a position's text that
-# labels ticks that far apart).
+# Length of an interval, in seconds or lines -> (its name, which slice of a position's text
+# labels ticks at this distance).
 _TIMES = {n * unit: (f"{n} {name}", part) for unit, name, part, numbers in (
     (1, "s", slice(11, 19), (1, 2, 5, 10, 15, 30)),
     (60, "min", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "h", slice(11, 16), (1, 2, 3)),
     (3600, "h", slice(5, 16), (6, 12)), (86400, "d", slice(10), (1, 2, 7, *_ROUND[3:18])))
     for n in numbers}
 _LINES = {n: (f"{n:,} lines", slice(None)) for n in _ROUND}
-Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # a flagged purchase
+Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # first: mean - amount
 
 
 class Tallies(dict):
@@ -1551,7 +1551,7 @@ def money(cents):
 
 
 def table(name, caption, count, heads, rows):
-    """Return a heading and a <table> of rows of texts and ints, the first of `count` rows.
+    """Return a heading and a <table> of rows (texts and ints), which are the first of `count`.
 
     `heads` names the columns.  Cells under timestamp and user are row headings, left-aligned.
     """
@@ -1657,7 +1657,7 @@ class Report(Output):
         self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
         self.first = None               # number of lines before the first purchase
-        self.first_live_page = self.lines_shown = None      # its time; lines read by the last one
+        self.first_live_page = self.lines_shown = None      # its time; lines the last one shows
         self.due = self.pause = 0       # time of the next live page; seconds between two of them
 
     def take(self, findings):
@@ -1833,7 +1833,7 @@ Logs: {", ".join(logs)}.
                    for n in grid[::-(-len(grid) // 8)]]
         together, placed = Counter(map(position, rows)), Counter()
         for row in rows:
-            # Spread the purchases of one second evenly over the rest of its interval.
+            # Spread the purchases at one position evenly over the rest of its interval.
             begin = position(row)
             room = axis.size - begin % axis.size
             x = axis.across(begin + room * placed[begin] / together[begin])
@@ -1862,7 +1862,7 @@ Logs: {", ".join(logs)}.
             table("flagged-times", "Timestamps with most flags",
                   sum(tally[2] > 0 for tally in times.values()),
                   "rank, timestamp, flagged, flagged mean, flagged sd",
-                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])[:2]))
+                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
                    for rank, timestamp, tally in times.most(2)]),
             table("flagged", "Flagged purchases, farthest above their mean first", flags,
                   "line, timestamp, user, amount, network mean, network sd, above mean, "
@@ -1876,7 +1876,7 @@ Logs: {", ".join(logs)}.
                    for user, number in self.users.most_common(20)])])
 
 
-# The outputs of a run are opened, written and replaced in this order.
+# The outputs of a run are opened, written and replaced in this order.  Snapshot must be last.
 OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
 
 
@@ -1980,8 +1980,8 @@ def save_findings(all_findings, file):
 def saved_findings(file):
     """Yield the Findings saved in a file.  Raises Failure unless the end mark is None.
 
-    If a worker was killed, its file has no end mark.  Then the run fails after the Findings that
-    were saved.  The rest are lost.
+    If a worker was killed, its file has no end mark: the Findings that were saved are yielded,
+    the rest are lost, and the run fails.
     """
     import pickle
     file.seek(0)
@@ -2015,7 +2015,7 @@ def side_by_side(parts, stack):
     """Start a worker for each part but the last.  Return an iterator over the Findings of all
     parts in order, which judges the last part in this process.
 
-    So the Detector of this process ends in the state that a snapshot needs.  Each of `parts`
+    That leaves the Detector of this process in the state that a snapshot needs.  Each of `parts`
     is a function on_read -> iterator over Findings.  The ExitStack ends the workers.  Raises
     OSError if the system refuses a process or a temporary file.
     """
@@ -2248,7 +2248,7 @@ class Run:
         """Call act(output) for every output.
 
         An output that raises OSError is reported and given up.  The others go on, and the run
-        ends with status 1.  If none is left, the run stops (see `summarize`).
+        ends with status 1.  If none is left, judging stops (see `summarize`).
         """
         for output in self.outputs[:]:
             try:
@@ -2262,7 +2262,7 @@ class Run:
                 self.outputs.remove(output)
                 self.failures[output] = error
                 if self.outputs:
-                    self.console.warn(f"{explained(error)}; this output is given up, "
+                    self.console.warn(f"{explained(error)}; this output is given up; "
                                       "the others go on")
 
     def require_events(self, totals, log):
@@ -2283,8 +2283,8 @@ class Run:
 
         All outputs are complete and on disk before the first one replaces its old file, and each
         replacement is on disk before the next one.  If the power fails in between, some files are
-        new and the later ones old, and each is whole, unless it had to be written into.  Then the
-        same run can be repeated, because the snapshot, which may replace BATCH, comes last.
+        new and the later ones old, and each is whole, unless it had to be written into.  The same
+        run can be repeated after that, because the snapshot, which may replace BATCH, comes last.
         """
         self.signals.deferred = True
         self.each(lambda output: output.complete())
@@ -2327,8 +2327,9 @@ class Run:
 
     def unchanged(self):
         """Return a text that says which outputs of a failed run may hold part of its results."""
-        part = [output.path for output in (*self.failures, *self.outputs) if output.written]
-        return "no output file is changed" + f", but {', '.join(part)} may have a part" * bool(part)
+        some = [output.path for output in (*self.failures, *self.outputs) if output.written]
+        but = f", but {', '.join(some)} may hold part of the results" if some else ""
+        return "no output file is changed" + but
 
 
 # ---------------------------------------------------------------- command line
@@ -2372,7 +2373,7 @@ def deviations(text):
 
 
 positive, at_least_two = partial(whole_number, least=1), partial(whole_number, least=2)
-# Option -> (function that reads its value, or None; the value's name; help).  A row adds one.
+# Option -> (function that reads its value, or None; the value's name; help).  A row adds an option.
 OPTIONS = {
     "--batch-log": (str, "FILE", "the log that builds the state"),
     "--stream-log": (str, "FILE", 'the log whose purchases are judged ("-": standard input)'),
@@ -2437,7 +2438,7 @@ def parse_options(arguments):
         raise usage_error(f"there is no option {quoted(option)}"
                           + "".join(f", perhaps {name} is meant" for name in similar))
     args.to_print = (parser.format_help() if args.help else
-                 f"{parser.prog} {__version__}\n" if args.version else None)
+                     f"{parser.prog} {__version__}\n" if args.version else None)
     return args
 
 
@@ -2496,6 +2497,6 @@ def main(arguments=None):
 
 if __name__ == "__main__":
     gc.disable()        # few cycles are built, and a run with the collector takes 33 % longer
-    sys.unraisablehook = ignore     # keeps a lack of memory, which main reports, to one line
+    sys.unraisablehook = ignore     # so that only main reports a lack of memory
     # Everything is written, so do not spend time on freeing millions of objects.
     os._exit(main())

@@ -110,7 +110,7 @@ def lost(trial, stage, done, names, says=b""):
     status, out, errors = done
     trial.expect(status == 1, "exit status %s: %s" % (status, errors))
     lines, all_lost = errors.splitlines(), len(names) == len(stage.outputs)
-    ends = [b"; this output is given up, the others go on"] * len(names)
+    ends = [b"; this output is given up; the others go on"] * len(names)
     ends[len(stage.outputs) - 1:] = [b"; no output file is changed"] * all_lost
     trial.expect(len(lines) == len(ends) and all(map(bytes.endswith, lines, ends))
                  and all(says in line for line in lines), "%s lost, but said is: %s" % (names, errors))

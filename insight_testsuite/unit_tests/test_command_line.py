@@ -592,7 +592,7 @@ class Errors(FolderTest):
                     process.send_signal(number)
                     out, said = self.finish(process, status=status)
                 self.assertEqual(said, "anomaly_detection: stopped by %s; no output file is changed%s\n" % (
-                    number.name, ", but - may have a part" * (batch == self.batch)))
+                    number.name, ", but - may hold part of the results" * (batch == self.batch)))
                 self.assertEqual(self.snapshot(), before)
 
 

@@ -218,7 +218,7 @@ class Midway(OutputsTest):
 
     def assert_reported(self, name, reason, said):
         """One output failed: it is named and as it was, the others have taken their places."""
-        self.assertEqual(said, "anomaly_detection: %s; this output is given up, the others go on\n%s" % (reason, self.said))
+        self.assertEqual(said, "anomaly_detection: %s; this output is given up; the others go on\n%s" % (reason, self.said))
         self.assertEqual(self.read(name), OLD)
         self.assert_others(name, self.new)
 
@@ -266,7 +266,7 @@ class Midway(OutputsTest):
             others = dict.fromkeys(set(OUTPUTS) - {name}, os.devnull)
             limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1, 1))
             out, said = self.do(*self.arguments(**others), "--quiet", status=1, preexec_fn=limit)
-            self.assertEqual(said, "anomaly_detection: %s: File too large; this output is given up, the others go on\n%s" % (
+            self.assertEqual(said, "anomaly_detection: %s: File too large; this output is given up; the others go on\n%s" % (
                 self.path(name), self.said))
             self.assertEqual(self.now(), dict.fromkeys(OUTPUTS, OLD))
 
