@@ -220,8 +220,8 @@ class SocialNetwork:
 
     def __init__(self):
         self.friends = defaultdict(set)     # user -> set of friends, never an empty one
-        # Small sets become tuples, which take one eighth of the memory and make searches 20 %
-        # faster.  A Memo of the bound method would be a cycle, and the program runs without gc.
+        # user -> friends, few of them as a tuple, which makes searches 20 % faster.  A Memo of the
+        # bound method would be a cycle, and the program runs without gc.
         self.neighbors = Memo(partial(self.compact, self.friends), sys.maxsize)
 
     @staticmethod
@@ -733,32 +733,24 @@ _UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
 
 
 @lru_cache
-def usual_lines(style):
+def usual_lines(numbers):
     """Return a regular expression whose `findall` returns one row of seven texts per line.
 
-    A usual line is a purchase or an event of two users, with its fields in the order below
-    and in the style (see style_of).  Its row is (timestamp, id, amount, "", "", "", "") or
-    ("", "", "", event type, id1, id2, "").  The row of any other line is six empty texts and the
-    line.  `read_event` reads usual lines with the same result, but takes seven times as long.
+    A usual line is a purchase or an event of two users, with its fields in the order below.
+    `numbers` is the frozenset of those of "id" and "amount" that are numbers, not strings.  Its
+    row is (timestamp, id, amount, "", "", "", "") or ("", "", "", event type, id1, id2, "").  The
+    row of any other line is six empty texts and the line.  `read_event` reads usual lines with
+    the same result, but takes seven times as long.
     """
-    comma, colon, numbers = style
     user, amount = (f"({_NUMBERS[name]})" if name in numbers else f'"({_TEXT})"'
                     for name in ("id", "amount"))
     of_two_users = "|".join(name for name, (fields, _) in EVENTS.items()
                             if fields == ("id1", "id2"))
     return re.compile(
-        rf'\{{"event_type": ?"(?:purchase"{comma}"timestamp": ?"({_TEXT})"'
-        rf'{comma}"id"{colon}{user}{comma}"amount"{colon}{amount}'
-        rf'|({of_two_users})"{comma}"timestamp": ?"{_TEXT}"'
-        rf'{comma}"id1"{colon}{user}{comma}"id2"{colon}{user})\}}\r?\n|(.*)\n')
-
-
-def style_of(text):
-    """Return the style of the first 500 characters of a text: the comma and the colon, each with
-    or without a blank, and the set of those of "id" and "amount" that are numbers."""
-    head = text[:500]
-    return (", " if ', "' in head else ",", ": " if '": ' in head else ":",
-            frozenset(_UNQUOTED.findall(head)))
+        rf'\{{"event_type": ?"(?:purchase", ?"timestamp": ?"({_TEXT})"'
+        rf', ?"id": ?{user}, ?"amount": ?{amount}'
+        rf'|({of_two_users})", ?"timestamp": ?"{_TEXT}"'
+        rf', ?"id1": ?{user}, ?"id2": ?{user})\}}\r?\n|(.*)\n')
 
 
 class Number(str):
@@ -887,11 +879,11 @@ class Log:
     that it had when it was opened, so that all processes of a run read the same bytes.  Anything
     else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece` bytes at once.
 
-    A last line without a newline is read like any other, unless `growing` is set, which leaves
-    it for the next run.  Raises Failure if the log cannot be opened.
+    A last line without a newline is read like any other, but after `skip` it is left for the
+    next run.  Raises Failure if the log cannot be opened.
     """
 
-    WAIT = 200                  # milliseconds between two calls of on_read while a pipe is empty
+    WAIT = 200                  # milliseconds to wait for the bytes of a pipe
     JUDGE_TO_APPLY_RATIO = 16   # judging one event takes as long as applying 16
 
     def __init__(self, path, piece=CHUNK):
@@ -916,65 +908,63 @@ class Log:
         """Yield the bytes of whole lines from offset start (default: self.start) to offset stop
         (default: self.size), some lines at a time.  A pipe has no offsets.
 
-        NULs at the beginning of a line are dropped.  on_read(data) is called with all bytes that
-        are read.  on_read(b"") is called before a pipe is read, and every WAIT milliseconds while
-        it is empty.  If that returns a true value, the log ends, less an incomplete line.
+        Yields b"" if none has become whole, as while a pipe is empty.  NULs at the beginning of a
+        line are dropped.  on_read(data) is called for each read.
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
-        while data := self.read(position, stop, on_read):
+        while (data := self.read(position, stop, on_read)) is not None:
             position += len(data)
             whole, newline, rest = data.rpartition(b"\n")
             if newline:
                 whole = b"".join([incomplete, whole, newline])
-                yield re.sub(rb"(?m)^\0+", b"", whole) if b"\0" in whole else whole
                 incomplete = bytearray()
             incomplete += rest if incomplete else rest.lstrip(b"\0")
-        if incomplete and data is not None and not self.growing:
+            yield re.sub(rb"(?m)^\0+", b"", whole) if b"\0" in whole else whole
+        if incomplete and not self.growing:
             yield bytes(incomplete) + b"\n"
 
     def read(self, position, stop, on_read):
-        """Return the next bytes, b"" at the log's end, or None if on_read ends a pipe.
+        """Return the next bytes, None at the log's end, or b"" if a pipe stays empty.
 
         Raises OSError, and Failure if a regular file was truncated.
         """
         try:
             data = (os.pread(self.file.fileno(), max(0, min(CHUNK, stop - position)), position)
-                    if self.is_file else self.read_pipe(on_read))
+                    or None if self.is_file else self.read_pipe())
         except OSError as error:
             error.filename = self.name
             raise
-        if not data and position < stop:
+        if data is None and position < stop:
             raise Failure(f"{self.name}: was truncated while it was read")
-        if data:
-            if position == self.start:
-                self.head = data
-            on_read(data)
+        if data and position == self.start:
+            self.head = data
+        on_read(data or b"")
         return data
 
-    def read_pipe(self, on_read):
-        """Return the next bytes of a pipe, b"" at its end, or None if on_read ends it."""
-        while not on_read(b""):
-            if self.unread:
-                data, self.unread = self.unread, b""
-                return data
-            if wait_for(self.file, milliseconds=self.WAIT):
-                data = self.file.read(self.piece)
-                if data is not None:            # None: another reader emptied the pipe
-                    return data
-        return None
+    def read_pipe(self):
+        """Return the next bytes of a pipe, None at its end, or b"" if none come in time."""
+        if self.unread:
+            data, self.unread = self.unread, b""
+            return data
+        if not wait_for(self.file, milliseconds=self.WAIT):
+            return b""
+        data = self.file.read(self.piece)
+        return b"" if data is None else data or None    # None: another reader emptied the pipe
 
     def skip(self, lines):
         """Skip the first `lines` lines.  Raises Failure if there are fewer."""
-        missing, rest = lines, b""
+        self.growing, missing, rest = True, lines, b""
         while missing:
             data = self.read(self.start, self.size, ignore)
+            if data == b"":
+                continue                                    # the pipe is empty
             if not data and not (missing == 1 and rest):    # the last line may lack a newline
                 raise Failure(f"{self.name}: has fewer than the {lines} lines that were read "
                               "before: it was rotated, or is another log", 2)
-            *whole, rest = data.split(b"\n", missing)
+            *whole, rest = (data or b"").split(b"\n", missing)
             missing -= len(whole) if data else 1
-            self.start += len(data)
+            self.start += len(data or b"")
         self.start -= len(rest)
         self.unread = rest
 
@@ -1011,12 +1001,11 @@ def read_parameters(log, chunks, degree, tracked):
     The header is the first line that is not blank.  `degree` and `tracked` override its D and T
     unless they are None.  If both are given, the header may be missing.  Raises Failure.
     """
-    blank_lines, head = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), []
+    blank_lines, head = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), bytearray()
     for data in chunks:
-        head.append(data)
+        head += data
         if not blank_lines.fullmatch(data):
             break
-    head = b"".join(head)
     line, _, rest = head[blank_lines.match(head).end():].partition(b"\n")
     number = head.count(b"\n") - rest.count(b"\n")       # of the header's line
     header, both_given = {}, degree and tracked
@@ -1075,7 +1064,7 @@ def replay(chunks, detector, purchase=None, strict=False):
     purchase = methods["purchase"] = purchase or detector.record
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
-        rows = usual_lines(style_of(text)).findall(text)
+        rows = usual_lines(frozenset(_UNQUOTED.findall(text[:500]))).findall(text)
         count, blank, judged, malformed, failure = len(rows), 0, [], [], None
         for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
@@ -1192,14 +1181,14 @@ class Totals:
     """The sums of a log's Findings so far.
 
     tell(text) is called for the first `lines_told` malformed lines of each of the first
-    `kinds_told` kinds.  If `waits`, it is not called before the first event, because a log
+    `kinds_told` kinds.  For a file it is not called before the first event, because a log
     without an event ends the run with an error that says more.
     """
 
     lines_told, kinds_told, kinds_counted = 3, 10, 1000
 
-    def __init__(self, name, tell, waits=False):
-        self.name, self.tell, self.waits = name, tell, waits
+    def __init__(self, log, tell):
+        self.log, self.name, self.tell = log, log.name, tell
         self.lines = 0                  # lines of the log before the next Findings
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.kinds = Counter()          # malformed lines by kind
@@ -1220,7 +1209,7 @@ class Totals:
         self.counts.update(events=findings.events, purchases=findings.purchases,
                            skipped=len(findings.malformed),
                            flagged=len(flagged(findings)))
-        if self.counts["events"] or not self.waits:
+        if self.counts["events"] or not self.log.is_file:
             self.tell_held()
         if findings.first:
             self.first = min(self.first or findings.first, findings.first)
@@ -1245,10 +1234,9 @@ def flagged(findings):
     return [purchase for purchase in findings.judged if purchase.flag]
 
 
-Context = namedtuple("Context", "detector batch_totals stream_totals live earlier_lines console")
-Context.__doc__ = """What an output can use of its run: the Detector, the Totals of both logs,
-whether the stream is a pipe, how many stream lines the batch log stands for besides those in
-the Totals, and the Console."""
+Context = namedtuple("Context", "detector batch_totals stream_totals earlier_lines console")
+Context.__doc__ = """What an output can use of its run: the Detector, the Totals of both logs, how
+many stream lines the batch log stands for besides those in the Totals, and the Console."""
 
 
 def descriptor(path):
@@ -1283,7 +1271,7 @@ class Output:
 
     * take(findings): write from the Findings of some lines, first those of the batch log, which
       have malformed lines but nothing judged, then those of the stream.
-    * tick(): called while a live stream goes on, and while it pauses.
+    * tick(): called after each `take` for the stream, and while a live stream pauses.
     * complete(): write what is known only at the end, then call super().complete().
 
     If a method raises OSError, only this output is given up.
@@ -1296,16 +1284,15 @@ class Output:
     def __init__(self, path, context):
         self.path, self.context = path, context
         self.file = self.temporary = None
-        self.number = descriptor(path)
-        self.direct = self.number is not None or os.path.exists(path) and not os.path.isfile(path)
         self.written = False        # whether a reader may already see new content
 
     def open(self):
         """Open the file for writing.  Raises Failure if that is not possible."""
+        path, number = self.path, descriptor(self.path)
+        self.direct = number is not None or os.path.exists(path) and not os.path.isfile(path)
         try:
             if self.direct:
-                self.file = open(self.path if self.number is None else os.dup(self.number),
-                                 "wb", buffering=0)
+                self.file = open(path if number is None else os.dup(number), "wb", buffering=0)
             else:
                 self.target = os.path.realpath(self.path)
                 self.open_beside(os.path.dirname(self.target))
@@ -1355,7 +1342,6 @@ class Output:
 
     def replace(self):
         """Replace the old file with the new content.  Warn if it had to be written into."""
-        self.file.flush()
         if self.temporary:
             try:
                 os.replace(self.temporary, self.target)
@@ -1694,7 +1680,7 @@ class Report(Output):
         """
         begin, stream = time.monotonic(), self.context.stream_totals
         idle = 30 if stream.lines == self.lines_shown else 0
-        if not self.context.live or self.direct or begin < self.due + idle:
+        if stream.log.is_file or self.direct or begin < self.due + idle:
             return
         self.first_live_page = self.first_live_page or begin
         # Browsers reload the page about as often as purchases are flagged, but only every 30 to
@@ -1956,7 +1942,7 @@ def number_of_jobs(jobs, size, state):
 
     Forking a state that was read from `state` bytes takes as long as judging state / 24 bytes.
     """
-    if not size or not hasattr(os, "fork"):
+    if not size:
         return 1
     if jobs:
         return min(jobs, 4 * processors())
@@ -2113,25 +2099,22 @@ class Run:
     def open(self):
         """Open the logs, read D and T, open the outputs."""
         args, console = self.args, self.console
-        self.logs = batch_log, stream_log = Log(args.batch_log), Log(args.stream_log, LIVE_PIECE)
-        for log in self.logs:
+        logs = batch_log, stream_log = Log(args.batch_log), Log(args.stream_log, LIVE_PIECE)
+        for log in logs:
             self.stack.enter_context(log.file)
-        check_files(args, self.logs)
-        live = not stream_log.is_file
-        if args.shard[1] > 1 and live:
+        check_files(args, logs)
+        if args.shard[1] > 1 and not stream_log.is_file:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
-        batch, stream = (Totals(log.name, ignore if args.strict else console.info, log.is_file)
-                         for log in self.logs)
+        batch, stream = (Totals(log, ignore if args.strict else console.info) for log in logs)
         degree, tracked, header, self.batch_chunks = read_parameters(
             batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),
             args.degree, args.tracked)
         earlier_lines = self.lines_before(header, tracked)
         if args.resume:
             stream_log.skip(earlier_lines)
-            stream_log.growing = True
             stream.lines, earlier_lines = earlier_lines, 0
-        self.context = Context(Detector(degree, tracked, args.sd), batch, stream, live,
-                               earlier_lines, console)
+        self.context = Context(Detector(degree, tracked, args.sd), batch, stream, earlier_lines,
+                               console)
         for kind, path in args.outputs:
             output = kind(path, self.context)
             self.outputs.append(output)
@@ -2161,7 +2144,7 @@ class Run:
         detector, totals = self.context.detector, self.context.batch_totals
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
             self.receive(totals, findings, take=self.args.shard[0] == 1)
-        self.require_events(totals, self.logs[0])
+        self.require_events(totals)
         self.newest = detector.history.newest
         self.times.append(time.perf_counter())
 
@@ -2170,20 +2153,22 @@ class Run:
 
         If a signal or an error ends a live stream, `write` follows as usual.
         """
-        totals, log, live = self.context.stream_totals, self.logs[1], self.context.live
+        totals, log = self.context.stream_totals, self.context.stream_totals.log
+        live = not log.is_file
         needs = set().union(*(output.needs for output in self.outputs))
         judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
                                strict=self.args.strict)
         self.signals.deferred, self.error = live, None
         try:
             if live:
-                on_read = partial(self.on_read_live, self.console.progress(totals, 0))
+                on_read = self.console.progress(totals, 0)
                 all_findings = judge_chunks(log.chunks(on_read=on_read))
             else:
                 all_findings = self.file_findings(judge_chunks)
             for findings in all_findings:
                 self.receive(totals, findings)
-                if not self.outputs:
+                self.each(lambda output: output.tick())
+                if self.signals.received or not self.outputs:
                     break
         except EXPECTED_ERRORS as error:
             if not live:
@@ -2191,14 +2176,8 @@ class Run:
             self.error, self.reserve = error, None
         self.stopped = live and self.signals.received
         if not (self.stopped or self.error):
-            self.require_events(totals, log)
+            self.require_events(totals)
         self.times.append(time.perf_counter())
-
-    def on_read_live(self, progress, data):
-        """Show progress and tick the outputs.  Return whether the live stream ends here."""
-        progress(data)
-        self.each(lambda output: output.tick())
-        return self.signals.received or not self.outputs
 
     def file_findings(self, judge_chunks):
         """Return an iterator over the Findings of this shard of a stream that is a file.
@@ -2206,9 +2185,9 @@ class Run:
         If the system refuses processes or temporary files, and --jobs is not given, this process
         judges the whole shard.
         """
-        args, (batch_log, log), totals = self.args, self.logs, self.context.stream_totals
-        detector = self.context.detector
-        jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch_log.size)
+        args, (detector, batch, totals, *_) = self.args, self.context
+        log = totals.log
+        jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch.log.size)
         boundaries = log.boundaries(jobs, args.shard)
         for findings in replay(log.chunks(log.start, boundaries[0]), detector):
             totals.lines += findings.lines
@@ -2265,12 +2244,13 @@ class Run:
                     self.console.warn(f"{explained(error)}; this output is given up; "
                                       "the others go on")
 
-    def require_events(self, totals, log):
+    def require_events(self, totals):
         """Raise Failure if a log has malformed lines and no event: it is another kind of file.
 
         Events outside this shard's part count too.  A log that is read from an offset above 0, as
         with --resume, is not checked.
         """
+        log = totals.log
         if totals.counts["events"] or not totals.reason or log.start:
             return
         if self.args.shard[1] > 1 and log.is_file and any(

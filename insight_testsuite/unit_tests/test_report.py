@@ -16,6 +16,7 @@ from fractions import Fraction
 from functools import partial
 from math import log10
 from random import Random
+from types import SimpleNamespace
 from unittest.mock import patch
 from xml.etree import ElementTree
 
@@ -439,9 +440,12 @@ def direct(path, deviations=3, said=None):
     """A live Report without a run; what it warns of goes to a list."""
     console = anomaly_detection.Console()
     console.write = (said if said is not None else []).append
-    batch, stream = (anomaly_detection.Totals(name, console.info) for name in ("batch", "stream"))
-    return anomaly_detection.Report(path, anomaly_detection.Context(
-        anomaly_detection.Detector(2, 50, deviations), batch, stream, True, 0, console))
+    batch, stream = (anomaly_detection.Totals(SimpleNamespace(name=name, is_file=False), console.info)
+                     for name in ("batch", "stream"))
+    report = anomaly_detection.Report(path, anomaly_detection.Context(
+        anomaly_detection.Detector(2, 50, deviations), batch, stream, 0, console))
+    report.direct = False
+    return report
 
 
 def give(report, *purchases):
@@ -805,7 +809,7 @@ class Live(FolderTest):
         self.assertFalse(self.tick(31.9))
         with patch("time.strftime", lambda form: "later"):
             self.assertIn(b"later", self.tick(0.2))
-        self.report.context = self.report.context._replace(live=False)
+        self.report.context.stream_totals.log.is_file = True
         self.assertFalse(self.tick(1000, 1))
 
     def test_pages_take_two_per_cent_of_the_time(self):
