@@ -300,8 +300,8 @@ class NetworkMembership(dict):
     """A dict of v -> `v in social.network(user, degree)`, which avoids listing the network.
 
     ball and hops_left are what social.ball(user, degree, ...) returned: the network is the users
-    at most hops_left steps from the ball, except `user`.  After the friends of `budget` users
-    have been compared with the ball, the network is listed.
+    at most hops_left steps from the ball, except `user`.  After `budget` users have been
+    tested or met in searches, the network is listed.
     """
 
     def __init__(self, social, user, degree, ball, hops_left, budget):
@@ -658,7 +658,7 @@ class Detector:
         ball, hops_left = self.social.ball(user, self.degree, budget)
         if not ball:
             return
-        recent_purchases, network = history.recent_purchases(), ball    # part, if hops_left
+        recent_purchases, network = history.recent_purchases(), ball    # only a part, if hops_left
         span = users_times_T // len(ball)
         if hops_left:
             membership = NetworkMembership(
@@ -667,8 +667,8 @@ class Detector:
             network = membership.network()
         elif span < self.look_up_to_walk * len(network):
             yield recent_purchases.walk(network.__contains__)
-        # Looking up pays if the pages hold at least a quarter of the window.  Without it, D = 3
-        # takes 70 % longer on sparse graphs.
+        # Looking up pays if the pages hold at least a quarter of the window.  Without
+        # look_up, D = 3 takes 70 % longer on sparse graphs.
         elif span < min(history.recorded, 4 * recent_purchases.capacity):
             yield recent_purchases.look_up(network, self.tracked)
         yield history.last(network, self.tracked)
@@ -720,8 +720,9 @@ CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and NULs after a crash
 
-# Event type -> (its fields, in the order of its method's arguments; the Detector's method, which
-# returns None).  Snapshot must write what a new type changes, or --resume forgets it.
+# Event type -> (its fields, in the order of the method's arguments; the Detector's method, which
+# returns None).  The names of fields with ids begin with "id".  What the method of a new type
+# changes, Snapshot must write, or --resume forgets it.
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
           "befriend": (("id1", "id2"), lambda detector: detector.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
@@ -1092,7 +1093,7 @@ def replay(chunks, detector, purchase=None, strict=False):
             count, count - blank - len(malformed), detector.history.recorded - recorded,
             [Judged(place, lines[place].lstrip(MARKS), *found) for place, found in judged],
             [MalformedLine(place, lines[place], *reason) for place, *reason in malformed])
-        if failure:             # after the Findings of the lines before it
+        if failure:             # after the Findings of the lines up to it
             raise failure
 
 
@@ -1260,7 +1261,7 @@ class Output:
     """A file that a run writes, and the option --`name` that asks for it.
 
     New content goes to a temporary file beside the old file, and replaces that when the run ends.
-    If the run fails or is stopped first, the old file stays.  Where no file can be made or moved
+    If the run ends before `Run.write`, the old file stays.  Where no file can be made or moved
     there, new content is written into the old file at the end.  Only a `direct` output is written
     at once: "-" (standard output), another open descriptor, a pipe or a device.
 
@@ -1269,8 +1270,8 @@ class Output:
     --jobs is.  If it needs more than the flagged purchases, its set `needs` holds "every" (every
     purchase judged), or "audience" or "window" (those fields of Judged).
 
-    * take(findings): write from the Findings of some lines, first those of the batch log, which
-      have malformed lines but nothing judged, then those of the stream.
+    * take(findings): write from the Findings of some lines, first of the batch log, which have
+      nothing judged, then of the stream.  The Totals in `context` already count these lines.
     * tick(): called after each `take` for the stream, and while a live stream pauses.
     * complete(): write what is known only at the end, then call super().complete().
 
@@ -1497,7 +1498,7 @@ _TIMES = {n * unit: (f"{n} {name}", part) for unit, name, part, numbers in (
     (3600, "h", slice(5, 16), (6, 12)), (86400, "d", slice(10), (1, 2, 7, *_ROUND[3:18])))
     for n in numbers}
 _LINES = {n: (f"{n:,} lines", slice(None)) for n in _ROUND}
-Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")    # first: mean - amount
+Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")  # sorted by mean - amount
 
 
 class Tallies(dict):
@@ -1855,7 +1856,7 @@ Logs: {", ".join(logs)}.
                   "sd above mean",
                   [(str(row.line), row.timestamp, row.user,
                     *map(money, (row.amount, row.mean, row.sd, -row.below_mean)),
-                    money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")
+                    money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")  # one decimal
                    for row in self.farthest[:200]]),
             table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
                   [(user, number, money(self.largest[user]))
@@ -1999,7 +2000,7 @@ def run_worker(parent, part_findings, file):
 
 def side_by_side(parts, stack):
     """Start a worker for each part but the last.  Return an iterator over the Findings of all
-    parts in order, which judges the last part in this process.
+    parts in order, which first judges the last part in this process.
 
     That leaves the Detector of this process in the state that a snapshot needs.  Each of `parts`
     is a function on_read -> iterator over Findings.  The ExitStack ends the workers.  Raises
@@ -2071,10 +2072,10 @@ class Run:
                           before is written              then all outputs are written
     write                 status 1, one output given up  ignored
 
-    A live stream is a pipe.  A direct output keeps what was written to it.  Once all outputs are
-    open, an output that fails is given up and the others go on.  A second signal gives up a
-    direct output that nobody reads (see `each`).  A log without any event is an error (see
-    `require_events`).
+    A live stream is a pipe.  A direct output keeps what was written to it.  An error in reading
+    the batch log's header has status 1.  Once all outputs are open, an output that fails is given
+    up and the others go on.  A second signal gives up a direct output that nobody reads (see
+    `Signals`).  A log of malformed lines only is an error (see `require_events`).
     """
 
     def __init__(self, console, signals):
@@ -2145,7 +2146,7 @@ class Run:
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
             self.receive(totals, findings, take=self.args.shard[0] == 1)
         self.require_events(totals)
-        self.newest = detector.history.newest
+        self.newest = detector.history.newest       # of the batch log
         self.times.append(time.perf_counter())
 
     def judge(self):
@@ -2190,7 +2191,7 @@ class Run:
         jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch.log.size)
         boundaries = log.boundaries(jobs, args.shard)
         for findings in replay(log.chunks(log.start, boundaries[0]), detector):
-            totals.lines += findings.lines
+            totals.lines += findings.lines      # so that line numbers are the log's
 
         def part_findings(start, stop, on_read=None):
             on_read = on_read or self.console.progress(totals, stop - start)
@@ -2261,10 +2262,11 @@ class Run:
     def write(self):
         """Complete the outputs, and replace the old files in the order of OUTPUTS.
 
-        All outputs are complete and on disk before the first one replaces its old file, and each
-        replacement is on disk before the next one.  If the power fails in between, some files are
-        new and the later ones old, and each is whole, unless it had to be written into.  The same
-        run can be repeated after that, because the snapshot, which may replace BATCH, comes last.
+        All outputs are complete, and temporary files on disk, before the first one replaces its
+        old file, and each replacement is on disk before the next one.  If the power fails in
+        between, the first files are new and the later ones old, beside their temporary files.
+        Each is whole, unless it had to be written into.  Then the same run can be repeated,
+        because the snapshot, which may replace BATCH, comes last.
         """
         self.signals.deferred = True
         self.each(lambda output: output.complete())

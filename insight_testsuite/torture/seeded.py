@@ -236,7 +236,7 @@ FAULTS = [Fault(*fault) for fault in (
      "a snapshot counts no line twice", "ResumeTest"),
     ('if tracked > whole_number(header.get("T"), 2):', 'if tracked < whole_number(header.get("T"), 2):',
      "a window larger than a snapshot's is warned of", "ResumeTest"),
-    ("            totals.lines += findings.lines\n", "            pass\n",
+    ("            totals.lines += findings.lines      #", "            pass      #",
      "a shard's lines have the numbers of the log", "test_snapshot"),
     ("take=self.args.shard[0] == 1", "take=True", "only the first shard rejects lines of the batch log", "Shards"),
     ("            if not live:\n                raise\n", "",
