@@ -599,11 +599,11 @@ class Detector:
 
         Raises Malformed, and changes nothing, if the timestamp or the amount is not valid.
         """
-        verdict = self.judge(user, self.history.amounts[amount])
+        flag = self.flag(user, self.history.amounts[amount])
         self.record(user, timestamp, amount)
-        return verdict
+        return flag
 
-    def judge(self, user, amount):
+    def flag(self, user, amount):
         """Return the Baseline of the user's window if `amount` cents are anomalous, else None.
 
         Equals `verdict(amount, *window_sums(user))`, but stops once the amount must be normal.
@@ -652,14 +652,14 @@ class Detector:
         the last iterator may stop at the end of a block.  If one stops after n purchases, they
         are, in some order, also the first n of the next one, and `window` skips them there.
         """
-        history, users_times_T = self.history, len(self.history.by_user) * self.tracked
+        history, users_times_tracked = self.history, len(self.history.by_user) * self.tracked
         # Listing F friendships pays if F < search_to_list * span, where span is about T U / F.
-        budget = isqrt(self.search_to_list * users_times_T) + 1
+        budget = isqrt(self.search_to_list * users_times_tracked) + 1
         ball, hops_left = self.social.ball(user, self.degree, budget)
         if not ball:
             return
         recent_purchases, network = history.recent_purchases(), ball    # only a part, if hops_left
-        span = users_times_T // len(ball)
+        span = users_times_tracked // len(ball)
         if hops_left:
             membership = NetworkMembership(
                 self.social, user, self.degree, ball, hops_left, budget)
@@ -1112,7 +1112,7 @@ def judge(chunks, detector, needs, strict=False):
             flag = detector.verdict(cents, n, total, squares)
             window = n, baseline(n, total, squares) if n > 1 else None
         else:
-            flag = detector.judge(user, cents)
+            flag = detector.flag(user, cents)
         detector.record(user, timestamp, amount)
         timestamps.append(when)
         if flag and "audience" in needs:
@@ -2081,6 +2081,7 @@ class Run:
     def __init__(self, console, signals):
         self.console, self.signals = console, signals
         self.outputs, self.failures = [], {}    # outputs that go on; given-up output -> its error
+        self.error = self.stopped = None        # what ended a live stream: an error, a signal
         self.reserve = bytearray(1 << 20)       # freed so that a lack of memory can be reported
 
     def execute(self, args):
@@ -2159,7 +2160,7 @@ class Run:
         needs = set().union(*(output.needs for output in self.outputs))
         judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
                                strict=self.args.strict)
-        self.signals.deferred, self.error = live, None
+        self.signals.deferred = live
         try:
             if live:
                 on_read = self.console.progress(totals, 0)
@@ -2337,7 +2338,7 @@ exit status: 0 done, 1 failed midway, 2 could not start, 129 SIGHUP, 130 Ctrl-C,
 143 SIGTERM."""
 
 
-def shard(text):
+def k_of_n(text):
     """Return (K, N) of "K/N", 1 <= K <= N.  Raises ValueError."""
     k, _, n = text.partition("/")
     with contextlib.suppress(ValueError):
@@ -2347,7 +2348,7 @@ def shard(text):
     raise ValueError(f"{quoted(text)} is not K/N with whole numbers K from 1 to N")
 
 
-def deviations(text):
+def decimal(text):
     """Return a decimal number from 0 up in its shortest form.  Raises ValueError."""
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
         raise ValueError(f"{quoted(text)} is not a decimal number from 0 up")
@@ -2362,11 +2363,11 @@ OPTIONS = {
     **{f"--{kind.name}": (str, "FILE", kind.help) for kind in OUTPUTS},
     "-D --degree": (positive, "N", "degrees of the network, instead of the batch log's D"),
     "-T --tracked": (at_least_two, "N", "purchases in the window, instead of the batch log's T"),
-    "--sd": (deviations, "N", "flag above mean + N standard deviations (default: 3)"),
+    "--sd": (decimal, "N", "flag above mean + N standard deviations (default: 3)"),
     "--resume": (None, "", "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
     "--strict": (None, "", "end at the first malformed line"),
     "--jobs": (positive, "N", "number of processes that judge (default: up to one per processor)"),
-    "--shard": (shard, "K/N", "judge only the K-th of N parts of STREAM; their outputs, but for a "
+    "--shard": (k_of_n, "K/N", "judge only the K-th of N parts of STREAM; their outputs, but for a "
                               "report, can be joined"),
     "-q --quiet": (None, "", "say only what went wrong, and how many lines were skipped"),
     "-V --version": (None, "", "show the version and end"),

@@ -195,7 +195,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("if signal.getsignal(number) is not signal.SIG_IGN:", "if True:",
      "what is ignored stays so", "test_ordinary_days.LiveTest"),
     ("if self.received and self.interruptible:", "if False:", "a second signal ends a write", "test_a_second_signal"),
-    ("self.signals.deferred, self.error = live, None", "self.error = None",
+    ("self.signals.deferred = live", "pass",
      "a monitor that is stopped writes what it has", "test_ordinary_days.LiveTest"),
     ("self.received = self.received or signal.Signals(number)", "self.received = signal.Signals(number)",
      "the first signal is the status", "test_command_line.Errors"),

@@ -158,7 +158,7 @@ class Deviations(unittest.TestCase):
             mean = sum(window) // max(len(window), 1)
             for amount in (*rng.choices(window or [1], k=3), mean, mean + 1, mean * 3, 10 ** 5, 10 ** 8 + Fraction(1, 3)):
                 expected = baseline(*sums(window)) if is_flagged(amount, window, deviations) else None
-                self.assertEqual(detector.judge("a", amount), expected)
+                self.assertEqual(detector.flag("a", amount), expected)
                 self.assertEqual(detector.verdict(amount, *sums(window)), expected)
                 flags += expected is not None
         self.assertTrue(300 < flags < 900, flags)
