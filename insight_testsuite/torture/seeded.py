@@ -152,6 +152,8 @@ FAULTS = [Fault(*fault) for fault in (
     ("OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot",
      "OUTPUTS = Snapshot, FlaggedPurchases, Rejects, Notify, Verdicts, Report",
      "the snapshot takes its place last", "OnDisk"),
+    ("                os.fsync(target.fileno())", "                pass",
+     "what is written into is on the disk", "OnDisk"),
     ("                target.truncate()\n", "", "nothing old is left where a file is written into", "WrittenInto"),
     ("os.dup(number)", "number",
      "a run closes no descriptor that it did not open", "test_ordinary_days.OutputsTest"),

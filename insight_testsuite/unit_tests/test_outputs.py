@@ -150,6 +150,20 @@ class OnDisk(OutputsTest):
         self.assertEqual(steps[-len(replacements):], replacements)      # each before the next one
         self.assertLessEqual({("on disk", file) for file in files}, set(steps[:-len(replacements)]))
 
+    def test_what_is_written_into_is_on_the_disk(self):
+        """As at a mount point, which nothing can replace."""
+        synced = {}
+
+        def sync(fd):
+            synced[os.fstat(fd).st_ino] = os.fstat(fd).st_size
+
+        with patch("os.fsync", sync), patch("os.replace", side_effect=OSError(errno.EBUSY, "busy")):
+            self.main("--quiet", *self.arguments())
+        self.assertEqual(self.now(), self.new)
+        for name in OUTPUTS:
+            status = os.stat(self.path(name))
+            self.assertEqual(synced.get(status.st_ino), status.st_size, name)
+
 
 class Refused(OutputsTest):
     """A line, status 2, and everything as it was."""
