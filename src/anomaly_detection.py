@@ -288,11 +288,15 @@ class SocialNetwork:
         hops_left, neighbors_of = degree - 1, self.neighbors.__getitem__
         while hops_left and 8 * len(ring) <= budget and (
                 sum(map(len, map(neighbors_of, ring))) <= budget):
-            inner, ball = ball, ball.union(*map(neighbors_of, ring))
-            ball.discard(user)
-            hops_left = hops_left - 1 if len(ball) > len(inner) else 0
-            if hops_left:
-                ring = ball - inner
+            if ball is ring or hops_left == 1:
+                inner, ball = ball, ball.union(*map(neighbors_of, ring))
+                ball.discard(user)
+                ring = ball - inner if hops_left > 1 else ()
+            else:       # as above, but in place: a copy at each distance would take quadratic time
+                ring = set().union(*map(neighbors_of, ring)) - ball
+                ring.discard(user)
+                ball |= ring
+            hops_left = hops_left - 1 if ring else 0
         return ball, hops_left
 
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import time
 import unittest
 import weakref
 from collections import Counter
@@ -136,6 +137,16 @@ class Network(unittest.TestCase):
         """The degree itself costs nothing, nor does the search recurse."""
         path = self.made_of((str(k), str(k + 1)) for k in range(5000))
         self.assertEqual(len(path.network("0", 10 ** 9)), 5000)
+
+    def test_a_ball_on_a_long_path(self):
+        """It grows in place: copied at each distance, this one would take 100 times as long as the rings."""
+        path = self.made_of((str(k), str(k + 1)) for k in range(20000))
+        start = time.perf_counter()
+        self.assertEqual(sum(map(len, path.rings("0", 10 ** 9))), 20000)
+        middle = time.perf_counter()
+        ball, hops_left = path.ball("0", 10 ** 9)
+        self.assertEqual((len(ball), hops_left), (20000, 0))
+        self.assertLess(time.perf_counter() - middle, 10 * (middle - start) + 0.2)
 
     def test_rings(self):
         """Nearest first, each user once, and none that is empty."""
