@@ -935,8 +935,11 @@ class Log:
         Raises OSError, and Failure if a regular file was truncated.
         """
         try:
-            data = (os.pread(self.file.fileno(), max(0, min(CHUNK, stop - position)), position)
-                    or None if self.is_file else self.read_pipe())
+            if self.is_file:
+                size = max(0, min(CHUNK, stop - position))
+                data = os.pread(self.file.fileno(), size, position) or None
+            else:
+                data = self.read_pipe()
         except OSError as error:
             error.filename = self.name
             raise
@@ -2086,7 +2089,7 @@ class Run:
         self.console, self.signals = console, signals
         self.outputs, self.failures = [], {}    # outputs that go on; given-up output -> its error
         self.error = self.stopped = None        # what ended a live stream: an error, a signal
-        self.reserve = bytearray(1 << 20)       # freed so that a lack of memory can be reported
+        self.reserve = bytes(1 << 20)           # freed so that a lack of memory can be reported
 
     def execute(self, args):
         """Do what the command line asks for, and return the exit status."""

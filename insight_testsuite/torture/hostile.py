@@ -155,7 +155,7 @@ LOADS = {
         1000, 1000, 12000, lambda k: moment(k) + ".%06d" % (k + 1), lambda k: outlier(k) + "%013d" % (k + 1),
         lambda user: "&" * 60 + str(user)), 50, 5, ["report"]),
     "a snapshot of a town, T=10**9": Load(2, BILLION, lambda s: town(
-        1000 * s, 10 ** 6 * s, 50), 12, 33, ["snapshot"]),
+        1000 * s, 10 ** 6 * s, 50), 12, 30, ["snapshot"]),
     "every verdict of a town": Load(2, 50, lambda s: town(
         1000 * s, 10000 * s, 200000 * s, amount=outlier), 60, 6, ["verdicts"]),
     "1e999999999 for numbers": Load(2, 50, lambda s: huge_numbers(500000 * s), 20, 4,
