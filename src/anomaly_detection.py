@@ -31,12 +31,13 @@ The sections of this file, each of which uses only those above it:
 * social network: who is whose friend, and who is within D degrees
 * purchase history: the last purchases of every user, and of a network
 * verdict: mean, sd and the rule, and Detector, the library's main class
+* files: what a path names, waiting for it, and how new content takes an old file's place
 * logs: JSON lines in, Findings out; a new event type is a row in EVENTS and a method
 * outputs: what a run writes; a new one is one class in the list OUTPUTS
 * report: the page that --report writes
 * signals: Ctrl-C, SIGTERM and SIGHUP
 * workers: parts of a stream judged side by side, their results joined in order
-* run: the steps of a run, and what an error or a signal does in each
+* run: the steps of a run, and the one table that says how it ends
 * command line: options and files
 """
 
@@ -49,6 +50,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import contextlib
 import errno
 import gc
+import io
 import json
 import os
 import re
@@ -68,7 +70,7 @@ from types import SimpleNamespace
 
 __all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Baseline", "Flag", "Malformed",
            "amount_in_cents", "normalized_timestamp", "dollars", "main"]
-__version__ = "1.2.0"
+__version__ = "1.3.0"
 
 
 # ---------------------------------------------------------------------- values
@@ -593,6 +595,7 @@ class Detector:
         if degree < 1 or tracked < 2 or deviations < 0:
             raise ValueError("degree must be at least 1, tracked 2 and deviations 0")
         self.degree, self.tracked, self.deviations = degree, tracked, deviations
+        self.least_tracked = tracked    # of this run and those that its snapshot comes from
         self.deviations_squared = deviations.numerator ** 2, deviations.denominator ** 2
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
         self.befriend, self.unfriend = self.social.befriend, self.social.unfriend
@@ -678,7 +681,7 @@ class Detector:
         yield history.last(network, self.tracked)
 
 
-# ------------------------------------------------------------------------ logs
+# ----------------------------------------------------------------------- files
 
 class Failure(Exception):
     """An error to report to the user: a message of one line, and the run's exit status."""
@@ -693,13 +696,14 @@ NO_MEMORY = MemoryError, SystemError        # what Python raises for lack of mem
 
 def explained(error):
     """Return the message that reports an error to the user."""
+    name = getattr(error, "filename", None)
     if isinstance(error, NO_MEMORY):
-        return "out of memory"
-    if isinstance(error, ImportError):
-        return f"a part of Python cannot be loaded, perhaps for lack of memory: {error}"
-    if isinstance(error, OSError):
-        return f"{error.filename}: " * bool(error.filename) + (error.strerror or str(error))
-    return str(error)
+        reason = "out of memory"
+    elif isinstance(error, ImportError):
+        reason = f"a part of Python cannot be loaded, perhaps for lack of memory: {error}"
+    else:
+        reason = getattr(error, "strerror", None) or str(error)
+    return f"{name}: {reason}" if name else reason
 
 
 def ignore(*arguments):
@@ -712,13 +716,287 @@ def close(file):
         file.close()
 
 
-def wait_for(file, writing=False, milliseconds=None):
-    """Wait until a file can be read, or written.  Return False if the time runs out first."""
+def sync(number):
+    """Write what a descriptor has received to disk, where the file system offers that."""
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def sync_folder(path):
+    """Write the names in a folder to disk, like `sync`, unless the folder cannot be read."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        sync(number)
+    finally:
+        os.close(number)
+
+
+WAIT = 200      # milliseconds that a run waits for a file, at most, before it looks for a signal
+
+
+def wait_for(file, writing=False, milliseconds=WAIT):
+    """Wait until a file can be read, or written.  Return the events that poll reports, or 0 if
+    the time runs out first."""
     import select
     poll = select.poll()
     poll.register(file, select.POLLOUT if writing else select.POLLIN)
-    return bool(poll.poll(milliseconds))
+    return sum(events for _, events in poll.poll(milliseconds))
 
+
+STANDARD = {0: "standard input", 1: "standard output", 2: "standard error"}
+
+
+def descriptor(path, standard=1):
+    """Return the number of the open descriptor that a path names, or None.  "-" is `standard`.
+
+    >>> descriptor("-"), descriptor("/dev/fd/2"), descriptor("flags.json")
+    (1, 2, None)
+    """
+    for _ in range(40):             # symbolic links: /dev/stdout -> /proc/self/fd/1
+        match = re.fullmatch(rf"/dev/fd/([0-9]+)|/proc/(?:self|{os.getpid()})/fd/([0-9]+)", path)
+        if match or path == "-":
+            return int(match[1] or match[2]) if match else standard
+        try:
+            path = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            break
+    return None
+
+
+class Place:
+    """What a path on the command line names, found out before anything is opened.
+
+    option: "BATCH", "STREAM", "OUTPUT" or an option such as "--report"
+    number: the descriptor that the path names, or None
+    called: what messages call it
+    target: the path without symbolic links
+    status: its os.stat_result, or None if there is no such file
+
+    Raises Failure if the descriptor is not open, and if no file can be there, as below a file.
+    """
+
+    def __init__(self, option, path, standard=0):
+        self.option, self.path, self.target = option, path, os.path.realpath(path)
+        self.number = descriptor(path, standard)
+        self.called = STANDARD.get(self.number, path)
+        closed = {number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr))
+                  if stream is None}
+        try:
+            self.status = os.stat(self.target if self.number is None else self.number)
+        except FileNotFoundError:
+            self.status = None
+        except (OSError, OverflowError) as error:
+            if self.number is None:
+                verb = "written" if standard else "read"
+                raise Failure(f"{path}: cannot be {verb}: {error.strerror}", 2) from None
+            closed.add(self.number)
+        if self.number in closed:
+            raise Failure(f"{self.called} is closed", 2)
+
+    def has_mode(self, test):
+        """Return whether there is a file, and test(its mode), a function of the module stat."""
+        return self.status is not None and test(self.status.st_mode)
+
+    def is_same(self, earlier):
+        """Return whether a run cannot use two places, because they are the same.
+
+        A device may be named twice.  So may a FIFO, but only by outputs.
+        """
+        if self.number is not None and self.number == earlier.number:
+            return True
+        if self.status is None or earlier.status is None:
+            return self.target == earlier.target
+        is_pipe = earlier.option in ("BATCH", "STREAM") and self.has_mode(stat.S_ISFIFO)
+        return ((is_pipe or self.has_mode(stat.S_ISREG))
+                and os.path.samestat(self.status, earlier.status))
+
+
+class OutputFile(Place):
+    """A place that a run writes to.
+
+    New content goes to a temporary file beside the old file, and `replace` puts it in the old
+    file's place.  Where no file can be made, the temporary file is in the system's folder for
+    such files, or in memory.  Only a `direct` place is written at once: standard output, another
+    open descriptor, a pipe or a device.
+
+    waiting() is called every WAIT milliseconds while the reader of a direct place is waited for.
+    It may raise what ends the wait.  warn(text) tells the user.
+    """
+
+    def __init__(self, option, path, waiting=ignore, warn=ignore):
+        super().__init__(option, path, 1)
+        self.waiting, self.warn = waiting, warn
+        self.direct = self.number is not None or self.status and not self.has_mode(stat.S_ISREG)
+        self.old = self.file = self.temporary = None
+        self.written = False        # whether a reader may already see new content
+
+    def open_old(self, lock=False):
+        """Open the old file, if there is one and it will be replaced, and lock it until `discard`.
+
+        Raises Failure if it cannot be written, or if another run has locked it.
+        """
+        with self.refused():
+            if self.path.endswith("/") or self.has_mode(stat.S_ISDIR):
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if self.status and not self.direct:
+                self.old = open(self.target, "r+b", buffering=0)
+        if self.old and lock:
+            import fcntl
+            with contextlib.suppress(OSError):          # a file system without locks
+                try:
+                    fcntl.flock(self.old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    locked = os.path.samestat(os.stat(self.target), os.fstat(self.old.fileno()))
+                except BlockingIOError:
+                    locked = False
+                if not locked:
+                    raise Failure(f"{self.called}: another run is using it", 2)
+
+    @contextlib.contextmanager
+    def refused(self):
+        """Turn an OSError into a Failure to start."""
+        try:
+            yield
+        except OSError as error:
+            raise Failure(f"{self.called}: cannot be written: {error.strerror}", 2) from None
+
+    def open(self):
+        """Open the file for new content.  Raises Failure."""
+        with self.refused():
+            if self.direct:
+                self.file = self.open_direct()
+            else:
+                self.open_temporary()
+
+    def open_direct(self):
+        """Return the opened file.  Wait until a FIFO has a reader."""
+        if self.number is not None:
+            import fcntl
+            if not fcntl.fcntl(self.number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):
+                raise OSError(errno.EBADF, "it is open for reading only")
+            return open(os.dup(self.number), "wb", buffering=0)
+        while True:
+            try:
+                return open(self.path, "wb", buffering=0, opener=without_waiting)
+            except OSError as error:
+                if error.errno != errno.ENXIO or not self.has_mode(stat.S_ISFIFO):
+                    raise
+            self.waiting()
+            time.sleep(WAIT / 1000)
+
+    def open_temporary(self):
+        """Open a temporary file with the old file's permissions, as far as they may be given."""
+        folder, status = os.path.dirname(self.target), self.old and os.fstat(self.old.fileno())
+        mode = stat.S_IMODE(status.st_mode) if status else 0o666
+        os.makedirs(folder, exist_ok=True)
+        try:
+            self.open_in(folder, mode)
+        except OSError:
+            if not status:
+                raise
+            import tempfile
+            try:
+                self.open_in(tempfile.gettempdir(), mode)
+            except OSError:
+                self.file = io.BytesIO()
+                return
+        if status:
+            for owner in (-1, status.st_gid), (status.st_uid, -1):
+                with contextlib.suppress(OSError):
+                    os.fchown(self.file.fileno(), *owner)
+            with contextlib.suppress(OSError):
+                os.fchmod(self.file.fileno(), mode)
+
+    def open_in(self, folder, mode):
+        """Open a temporary file in a folder."""
+        path = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
+        self.file = open(path, "x+b", opener=partial(os.open, mode=mode))
+        self.temporary = path
+
+    def write(self, data):
+        """Write bytes.  Wait for the reader of a direct place."""
+        if not self.direct:
+            self.file.write(data)
+            return
+        from select import PIPE_BUF         # a pipe that is ready takes as many bytes at once
+        data = memoryview(data)
+        while data:
+            while not wait_for(self.file, writing=True):
+                self.waiting()
+            written = self.file.write(data[:PIPE_BUF])
+            self.written = self.written or bool(written)
+            data = data[written or 0:]      # None: another process has filled the pipe
+
+    def check_reader(self):
+        """Raise BrokenPipeError if the reader of a direct place has gone."""
+        import select
+        if self.direct and wait_for(self.file, True, 0) & (select.POLLERR | select.POLLHUP):
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def complete(self):
+        """Flush the file, and sync a temporary file or a direct regular file to disk."""
+        self.file.flush()
+        if self.temporary or self.direct and self.has_mode(stat.S_ISREG):
+            sync(self.file.fileno())
+
+    def replace(self):
+        """Put the new content in the old file's place, and sync the folder.
+
+        If the temporary file cannot be renamed, for whatever reason, the content is copied from
+        the file that is still open, so it does not matter if the temporary name has gone.
+        """
+        if self.direct:
+            return
+        try:
+            if not self.temporary:
+                raise FileNotFoundError
+            os.replace(self.temporary, self.target)
+            self.temporary = None
+        except OSError:
+            self.copy()
+        sync_folder(os.path.dirname(self.target))
+
+    def copy(self):
+        """Copy the new content into the old file, or into a new one.  If that fails, the temporary
+        file is kept, and the OSError names it."""
+        import shutil
+        create = 0 if os.path.exists(self.target) else os.O_CREAT
+        try:
+            with open(os.open(self.target, os.O_WRONLY | create, 0o666), "wb") as target:
+                self.file.seek(0)
+                self.written = True
+                shutil.copyfileobj(self.file, target)
+                target.truncate()
+                target.flush()
+                sync(target.fileno())
+        except OSError as error:
+            if self.temporary and os.path.exists(self.temporary):
+                error.strerror += f"; {self.temporary} holds the new content"
+                self.temporary = None
+            raise
+        self.warn(f"{self.called}: cannot be replaced, so it was written into")
+
+    def discard(self):
+        """Close the files, and remove a file that is still temporary."""
+        close(self.file)
+        close(self.old)
+        if self.temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(self.temporary)
+            self.temporary = None
+
+
+def without_waiting(path, flags):
+    """An opener for open() that does not wait for the other end of a FIFO."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+# ------------------------------------------------------------------------ logs
 
 CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
@@ -877,6 +1155,56 @@ def decompressed(file, name):
     return unpacked
 
 
+ANOTHER_LOG = ("%s, so this is not the log that was read before (was it rotated? does `tail` lack "
+               "`-n +1`?); the same command without --resume reads it from its first line")
+
+
+class Position:
+    """How far a log has been read: the number of its lines, and the first and the last of them.
+
+    Each of the two lines is kept as text "checksum/length": its CRC-32 in hex and its number of
+    bytes.  Only so many bytes are compared, because a last line without newline may grow.
+    """
+
+    def __init__(self, lines=0, first="", last=""):
+        self.lines, self.first, self.last = lines, first, last
+
+    @classmethod
+    def from_header(cls, header):
+        """Return the Position that a snapshot's header holds, or that of a log's start.
+
+        Raises ValueError.
+        """
+        ends = [str(header.get(name, "")) for name in ("stream_first", "stream_last")]
+        if not all(re.fullmatch("([0-9a-f]{8}/[0-9]{1,18})?", end) for end in ends):
+            raise ValueError(f"stream_first or stream_last is none of a snapshot: {ends}")
+        return cls(whole_number(header.get("stream_lines", "0"), 0), *ends)
+
+    @staticmethod
+    def summary(line, length=None):
+        """Return the checksum and the length of a line's first `length` bytes."""
+        from zlib import crc32
+        line = line.lstrip(b"\0")[:length]
+        return f"{crc32(line):08x}/{len(line)}"
+
+    def add(self, findings):
+        """Move on by the lines of some Findings."""
+        if findings.ends:
+            first, last = map(self.summary, findings.ends)
+            self.first = self.first or first
+            self.last = last
+        self.lines += findings.lines
+
+    def check(self, name, before, lines):
+        """Raise Failure if the lines after the first `before` ones are not those read before."""
+        for place, expected in (0, self.first), (self.lines - 1, self.last):
+            if expected and before <= place < before + len(lines):
+                length = int(expected.partition("/")[2])
+                if self.summary(lines[place - before], length) != expected:
+                    reason = f"line {place + 1} is not the one read before, of {length} bytes"
+                    raise Failure(f"{name}: {ANOTHER_LOG % reason}", 2)
+
+
 class Log:
     """A JSON-lines log, opened once: a regular file, a pipe, or ("-") standard input.
 
@@ -885,29 +1213,29 @@ class Log:
     else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece` bytes at once.
 
     A last line without a newline is read like any other, but after `skip` it is left for the
-    next run.  Raises Failure if the log cannot be opened.
+    next run.  look() is called before each read, and raises what is to end the run.  Raises
+    Failure if the log cannot be opened.
     """
 
-    WAIT = 200                  # milliseconds to wait for the bytes of a pipe
     JUDGE_TO_APPLY_RATIO = 16   # judging one event takes as long as applying 16
 
-    def __init__(self, path, piece=CHUNK):
-        self.name, self.piece, self.growing = "<stdin>" if path == "-" else path, piece, False
+    def __init__(self, place, piece=CHUNK, look=ignore):
+        self.name, self.piece, self.growing, self.look = place.called, piece, False, look
         self.start = self.size = 0
         self.head = self.unread = b""       # first bytes; bytes of a pipe that `skip` put back
         try:
-            if path == "-" and sys.stdin is None:
-                raise Failure("standard input is closed", 2)
-            self.file = open(0 if path == "-" else path, "rb", buffering=0, closefd=path != "-")
-            self.file_status = os.fstat(self.file.fileno())
-            self.is_file = stat.S_ISREG(self.file_status.st_mode)
+            if place.path == "-":
+                self.file = open(0, "rb", buffering=0, closefd=False)
+            else:
+                self.file = open(place.path, "rb", buffering=0, opener=without_waiting)
+            self.is_file = stat.S_ISREG(os.fstat(self.file.fileno()).st_mode)
             if self.is_file:
                 self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
                 if not self.start:
                     self.file = decompressed(self.file, self.name)
                 self.size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
-            raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
+            raise Failure(f"{self.name}: cannot be read: {error.strerror}", 2) from None
 
     def chunks(self, start=None, stop=None, on_read=ignore):
         """Yield the bytes of whole lines from offset start (default: self.start) to offset stop
@@ -934,6 +1262,7 @@ class Log:
 
         Raises OSError, and Failure if a regular file was truncated.
         """
+        self.look()
         try:
             if self.is_file:
                 size = max(0, min(CHUNK, stop - position))
@@ -955,24 +1284,29 @@ class Log:
         if self.unread:
             data, self.unread = self.unread, b""
             return data
-        if not wait_for(self.file, milliseconds=self.WAIT):
+        if not wait_for(self.file):
             return b""
         data = self.file.read(self.piece)
         return b"" if data is None else data or None    # None: another reader emptied the pipe
 
-    def skip(self, lines):
-        """Skip the first `lines` lines.  Raises Failure if there are fewer."""
-        self.growing, missing, rest = True, lines, b""
-        while missing:
+    def skip(self, position):
+        """Skip the lines that were read before.  Raises Failure if this is another log."""
+        self.growing, line, number, rest = True, bytearray(), 0, b""
+        while number < position.lines:
             data = self.read(self.start, self.size, ignore)
             if data == b"":
-                continue                                    # the pipe is empty
-            if not data and not (missing == 1 and rest):    # the last line may lack a newline
-                raise Failure(f"{self.name}: has fewer than the {lines} lines that were read "
-                              "before: it was rotated, or is another log", 2)
-            *whole, rest = (data or b"").split(b"\n", missing)
-            missing -= len(whole) if data else 1
+                continue                        # the pipe is empty
+            if data is None and not line:
+                raise Failure(f"{self.name}: {ANOTHER_LOG % f'it ends after line {number}'}", 2)
             self.start += len(data or b"")
+            # At the end of the log, the last line may lack its newline.
+            *whole, rest = (data or b"\n").split(b"\n", position.lines - number)
+            if whole:
+                whole[0] = bytes(line) + whole[0]
+                position.check(self.name, number, whole)
+                number += len(whole)
+                line.clear()
+            line += rest
         self.start -= len(rest)
         self.unread = rest
 
@@ -1001,6 +1335,23 @@ class Log:
                 return position + length
             position += len(data)
         return self.size
+
+
+def line_kind(line):
+    """Return "event", "header", or "snapshot" for the header of a snapshot.  Return "" for any
+    other line (bytes), such as one that a run has written, which has a field "mean"."""
+    text = line.decode(errors="surrogateescape")
+    try:
+        fields = read_object(text)
+        if "mean" in fields:
+            return ""
+        event_type, values = read_event(text)
+        EVENTS[event_type][1](Detector(1, 2))(*values)
+    except Malformed as error:
+        if error.kind != "parameters":
+            return ""
+        return "snapshot" if "stream_lines" in fields else "header"
+    return "event"
 
 
 def read_parameters(log, chunks, degree, tracked):
@@ -1050,8 +1401,8 @@ MalformedLine = namedtuple("MalformedLine", "place line kind reason")
 MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text, with
 surrogates for bytes that are not UTF-8, and the kind and the message of the Malformed raised."""
 
-Findings = namedtuple("Findings", "lines events purchases judged malformed first last",
-                      defaults=("", ""))
+Findings = namedtuple("Findings", "lines events purchases judged malformed first last ends",
+                      defaults=("", "", None))
 Findings.__doc__ = """The results of reading some consecutive lines of a log.
 
 lines: number of these lines, including blank and malformed ones
@@ -1059,6 +1410,7 @@ events, purchases: number of events that were applied, and of purchases among th
 judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
 malformed: list of MalformedLine, in order
 first, last: earliest and latest normalized timestamp of the purchases judged, "" if none were
+ends: the first and the last of these lines (bytes), or None if there are none
 """
 
 
@@ -1066,7 +1418,8 @@ def replay(chunks, detector, purchase=None, strict=False):
     """Apply the events of a log to a Detector in order, and yield the Findings of each chunk.
 
     purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
-    returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised.
+    returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised,
+    after Findings that hold the malformed line, but do not count it.
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     purchase = methods["purchase"] = purchase or detector.record
@@ -1074,10 +1427,10 @@ def replay(chunks, detector, purchase=None, strict=False):
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         rows = usual_lines(frozenset(_UNQUOTED.findall(text[:500]))).findall(text)
         count, blank, judged, malformed, failure = len(rows), 0, [], [], None
-        for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(rows):
+        for place, (when, user, amount, event_type, id1, id2, other) in enumerate(rows):
             try:
                 if user:
-                    found = purchase(user, timestamp, amount)
+                    found = purchase(user, when, amount)
                 elif event_type:
                     found = methods[event_type](id1, id2)
                 elif other.lstrip(MARKS).strip(BLANKS):
@@ -1090,28 +1443,31 @@ def replay(chunks, detector, purchase=None, strict=False):
             except Malformed as error:
                 malformed.append((place, error.kind, str(error)))
                 if strict:
-                    count, failure = place + 1, error
+                    count, failure = place, error
                     break
             except NO_MEMORY as error:
                 count, failure = place, error
                 break
         lines = text.split("\n") if judged or malformed else ()
+        unread = blank + len(malformed) - bool(strict and malformed)
         yield Findings(
-            count, count - blank - len(malformed), detector.history.recorded - recorded,
+            count, count - unread, detector.history.recorded - recorded,
             [Judged(place, lines[place].lstrip(MARKS), *found) for place, found in judged],
-            [MalformedLine(place, lines[place], *reason) for place, *reason in malformed])
+            [MalformedLine(place, lines[place], *reason) for place, *reason in malformed],
+            ends=itemgetter(0, -2)(data.split(b"\n", count)) if count else None)
         if failure:             # after the Findings of the lines up to it
             raise failure
 
 
-def judge(chunks, detector, needs, strict=False):
+def judge(chunks, detector, needs, strict=False, look=ignore):
     """Yield Findings like `replay`, but judge each purchase before it is recorded.
 
-    `needs` is the union of the outputs' `needs`.
+    `needs` is the union of the outputs' `needs`.  look() is called before each purchase.
     """
     timestamps = []
 
     def purchase(user, timestamp, amount):
+        look()
         when, cents = detector.history.timestamps[timestamp], detector.history.amounts[amount]
         window = audience = None
         if "window" in needs:
@@ -1197,12 +1553,17 @@ class Totals:
 
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
-        self.lines = 0                  # lines of the log before the next Findings
+        self.position = Position()      # before the next Findings
         self.counts = Counter()         # events, purchases, skipped, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
         self.held = []                  # messages that wait for the first event
         self.first = self.last = ""     # earliest and latest timestamp judged
+
+    @property
+    def lines(self):
+        """The number of lines of the log before the next Findings."""
+        return self.position.lines
 
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
@@ -1213,7 +1574,7 @@ class Totals:
             if self.kinds[kind] <= self.lines_told and kind in islice(self.kinds, self.kinds_told):
                 self.held.append(f"{self.name}:{self.lines + place + 1}: skipped: {reason}")
             self.reason = self.reason or reason
-        self.lines += findings.lines
+        self.position.add(findings)
         self.counts.update(events=findings.events, purchases=findings.purchases,
                            skipped=len(findings.malformed),
                            flagged=len(flagged(findings)))
@@ -1242,35 +1603,12 @@ def flagged(findings):
     return [purchase for purchase in findings.judged if purchase.flag]
 
 
-Context = namedtuple("Context", "detector batch_totals stream_totals earlier_lines console")
-Context.__doc__ = """What an output can use of its run: the Detector, the Totals of both logs, how
-many stream lines the batch log stands for besides those in the Totals, and the Console."""
-
-
-def descriptor(path):
-    """Return the number of the open descriptor that an output's path names, or None.
-
-    >>> descriptor("-"), descriptor("/dev/fd/2"), descriptor("flags.json")
-    (1, 2, None)
-    """
-    for _ in range(40):             # symbolic links: /dev/stdout -> /proc/self/fd/1
-        match = re.fullmatch(rf"/dev/fd/([0-9]+)|/proc/(?:self|{os.getpid()})/fd/([0-9]+)", path)
-        if match or path == "-":
-            return int(match[1] or match[2]) if match else 1
-        try:
-            path = os.path.join(os.path.dirname(path), os.readlink(path))
-        except OSError:
-            break
-    return None
+Context = namedtuple("Context", "detector batch_totals stream_totals console")
+Context.__doc__ = """What an output can use of its run."""
 
 
 class Output:
-    """A file that a run writes, and the option --`name` that asks for it.
-
-    New content goes to a temporary file beside the old file, and replaces that when the run ends.
-    If the run ends before `Run.write`, the old file stays.  Where no file can be made or moved
-    there, new content is written into the old file at the end.  Only a `direct` output is written
-    at once: "-" (standard output), another open descriptor, a pipe or a device.
+    """Something that a run writes to an OutputFile, and the option --`name` that asks for it.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
     and any of the methods below.  All are called in one process, in the order of the log, whatever
@@ -1279,112 +1617,35 @@ class Output:
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
-    * tick(): called after each `take` for the stream, and while a live stream pauses.
+    * tick(): called after each `take` for a live stream, and while it pauses.
     * complete(): write what is known only at the end, then call super().complete().
 
-    If a method raises OSError, only this output is given up.
+    If a method raises OSError or MemoryError, this output has failed (see `decide`).
     """
 
     name = help = None
     needs = frozenset()
-    take = tick = staticmethod(ignore)
+    take = staticmethod(ignore)
 
-    def __init__(self, path, context):
-        self.path, self.context = path, context
-        self.file = self.temporary = None
-        self.written = False        # whether a reader may already see new content
-
-    def open(self):
-        """Open the file for writing.  Raises Failure if that is not possible."""
-        path, number = self.path, descriptor(self.path)
-        self.direct = number is not None or os.path.exists(path) and not os.path.isfile(path)
-        try:
-            if self.direct:
-                self.file = open(path if number is None else os.dup(number), "wb", buffering=0)
-            else:
-                self.target = os.path.realpath(self.path)
-                self.open_beside(os.path.dirname(self.target))
-        except OSError as error:
-            raise Failure(f"{self.path}: cannot be written: {error.strerror}", 2) from None
-
-    def open_beside(self, folder):
-        """Open a file in the folder, with the target's permissions, or else an unnamed file."""
-        temporary = os.path.join(folder, f".flagged-{os.urandom(6).hex()}.tmp")
-        try:
-            os.makedirs(folder, exist_ok=True)
-            self.temporary = temporary      # before a signal can come that must remove the file
-            self.file = open(temporary, "x+b")
-        except OSError:
-            self.temporary = None
-            if not os.access(self.target, os.W_OK):
-                raise
-            import tempfile
-            self.file = tempfile.SpooledTemporaryFile(1 << 24)   # in memory up to 16 MiB
-            return
-        with contextlib.suppress(OSError):
-            old = os.stat(self.target)
-            os.chmod(temporary, stat.S_IMODE(old.st_mode))
-            os.chown(temporary, old.st_uid, old.st_gid)
+    def __init__(self, file, context):
+        self.file, self.context = file, context
 
     def write(self, text, errors="backslashreplace"):
-        """Write text.  A direct output waits for its reader.
+        """Write text.  A lone surrogate, which only a JSON escape can bring, becomes that escape
+        again."""
+        self.file.write(text.encode(errors=errors))
 
-        A lone surrogate, which only a JSON escape can bring, becomes that escape again.
-        """
-        data = text.encode(errors=errors)
-        if not self.direct:
-            self.file.write(data)
-            return
-        self.written = True
-        while data:
-            written = self.file.write(data)
-            if written is None:                 # a non-blocking pipe is full
-                wait_for(self.file, writing=True)
-            data = data[written or 0:]
+    def tick(self):
+        self.file.check_reader()
 
     def complete(self):
-        """Flush the file, and sync a temporary file or a direct regular file to disk."""
-        self.file.flush()
-        if self.temporary or self.direct and stat.S_ISREG(os.fstat(self.file.fileno()).st_mode):
-            os.fsync(self.file.fileno())
+        self.file.complete()
 
     def replace(self):
-        """Replace the old file with the new content.  Warn if it had to be written into."""
-        if self.temporary:
-            try:
-                os.replace(self.temporary, self.target)
-                self.temporary = None
-                self.sync_folder()
-                return
-            except OSError as error:        # EBUSY: a mount point, as a file in a container can be
-                if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES):
-                    raise
-        if not self.direct:
-            self.written = True
-            self.file.seek(0)
-            import shutil
-            with open(self.target, "r+b") as target:
-                shutil.copyfileobj(self.file, target)
-                target.truncate()
-                target.flush()
-                os.fsync(target.fileno())
-            self.context.console.warn(f"{self.path}: cannot be replaced, so it was written into")
-
-    def sync_folder(self):
-        """Sync the folder, so that this replacement is on disk before the next.  Ignore errors."""
-        with contextlib.suppress(OSError):
-            folder = os.open(os.path.dirname(self.target), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        self.file.replace()
 
     def discard(self):
-        """Close the file, and remove it if it is still temporary."""
-        close(self.file)
-        if self.temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(self.temporary)
+        self.file.discard()
 
 
 def with_fields(line, fields):
@@ -1438,9 +1699,9 @@ class Verdicts(Output):
 
 
 class Snapshot(Output):
-    """A batch log that stands for all that was read: D, T, the number of lines of the stream,
-    the friendships, and every user's last T purchases.  It is sorted, so that equal states give
-    equal bytes."""
+    """A batch log that stands for all that was read: D, the least T that was in force, the
+    Position in the stream, the friendships, and every user's last purchases.  It is sorted, so
+    that equal states give equal bytes."""
 
     name, help = "snapshot", "write a batch log that stands for all that was read"
 
@@ -1453,9 +1714,10 @@ class Snapshot(Output):
         rows.sort(key=lambda row: row[0][1])
         rows.sort(key=lambda row: row[0][0])
         earliest = rows[0][0][0] if rows else "1970-01-01 00:00:00"
-        lines = self.context.earlier_lines + self.context.stream_totals.lines
-        self.write(f'{{"D":"{detector.degree}", "T":"{detector.tracked}", '
-                   f'"stream_lines":"{lines}"}}\n')
+        position = self.context.stream_totals.position
+        self.write(f'{{"D":"{detector.degree}", "T":"{detector.least_tracked}", '
+                   f'"stream_lines":"{position.lines}", "stream_first":"{position.first}", '
+                   f'"stream_last":"{position.last}"}}\n')
         for user, friends in sorted(detector.social.friends.items()):
             self.write("".join(f'{{"event_type":"befriend", "timestamp":"{earliest}", '
                                f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
@@ -1644,8 +1906,8 @@ class Report(Output):
     needs = {"every"}
     limit, dots = 100000, 500
 
-    def __init__(self, path, context):
-        super().__init__(path, context)
+    def __init__(self, file, context):
+        super().__init__(file, context)
         self.by_timestamp, self.width = Tallies(), 19   # width: length that timestamps are cut to
         self.by_line, self.block = Tallies(), 1     # flagged purchases, per `block` lines
         self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
@@ -1686,9 +1948,10 @@ class Report(Output):
 
         Writing takes at most 2 % of the time.  If a page cannot be written, only warn.
         """
+        super().tick()
         begin, stream = time.monotonic(), self.context.stream_totals
         idle = 30 if stream.lines == self.lines_shown else 0
-        if stream.log.is_file or self.direct or begin < self.due + idle:
+        if self.file.direct or begin < self.due + idle:
             return
         self.first_live_page = self.first_live_page or begin
         # Browsers reload the page about as often as purchases are flagged, but only every 30 to
@@ -1698,7 +1961,7 @@ class Report(Output):
             self.show(round(min(max(between_flags, self.pause, 30), 300)))
             self.lines_shown = stream.lines
         except (OSError, Failure) as error:
-            self.context.console.warn(f"{self.path}: live page not written: "
+            self.context.console.warn(f"{self.file.called}: live page not written: "
                                       f"{getattr(error, 'strerror', error)}")
         end = time.monotonic()
         self.pause = max(2, 50 * (end - begin))
@@ -1706,13 +1969,13 @@ class Report(Output):
 
     def show(self, reload=None):
         """Replace the live page with the page so far."""
-        live = Output(self.path, self.context)
+        live = OutputFile(self.file.option, self.file.path, warn=self.context.console.warn)
         try:
             live.open()
-            live.write(self.page(reload))
+            live.write(self.page(reload).encode(errors="backslashreplace"))
             live.complete()
             live.replace()
-            self.written = True
+            self.file.written = True
         finally:
             live.discard()
 
@@ -1728,12 +1991,13 @@ class Report(Output):
         """If a live run fails, leave a last page that no longer reloads."""
         super().discard()
         if self.lines_shown is not None:
-            with contextlib.suppress(OSError, Failure):
+            self.lines_shown = None
+            with contextlib.suppress(OSError, Failure, *NO_MEMORY):
                 self.show()
 
     def page(self, reload=None):
         """Return the page as HTML.  Browsers reload a live page every `reload` seconds."""
-        detector, batch, stream, *_ = self.context
+        detector, batch, stream, _ = self.context
         judged, flags = stream.counts["purchases"], stream.counts["flagged"]
         period = " to ".join(f"<time>{timestamp}</time>"
                              for timestamp in sorted({stream.first, stream.last}))
@@ -1876,34 +2140,40 @@ OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
 
 # --------------------------------------------------------------------- signals
 
-class Signals:
-    """Handles SIGINT, SIGTERM and SIGHUP, from `catch` to `restore`.
+class Stopped(Exception):
+    """A signal has ended the run."""
 
-    The first signal is kept as `received`.  Unless `deferred` is set, it raises KeyboardInterrupt,
-    between any two bytecodes.  Later ones do nothing, except that while `interruptible` is set, the
-    next one raises InterruptedError, to end a write to an output that nobody reads.  A signal
-    that was ignored before, as under nohup, stays ignored.
+    def __init__(self, number):
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.status = 128 + number
+
+
+class Signals:
+    """Notes SIGINT, SIGTERM and SIGHUP, from `catch` to `restore`.
+
+    A handler raises nothing, since Python discards what is raised inside some callbacks.  Instead
+    a run calls `look` before each read and each purchase of a file, and WAIT milliseconds after
+    it began to wait.  A signal that was ignored before, as under nohup, stays ignored.
     """
 
-    NUMBERS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-
     def __init__(self):
-        self.received, self.deferred, self.interruptible, self.before = None, False, False, {}
+        self.received, self.before = [], {}
+        self.parent = None              # of a worker: the process to work for
 
     def catch(self):
-        for number in self.NUMBERS:
+        for number in signal.SIGINT, signal.SIGTERM, signal.SIGHUP:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with contextlib.suppress(ValueError):       # not the main thread
-                    self.before[number] = signal.signal(number, self.receive)
+                    self.before[number] = signal.signal(
+                        number, lambda number, frame: self.received.append(number))
 
-    def receive(self, number, frame):
-        if self.received and self.interruptible:
-            self.interruptible = False
-            raise InterruptedError(errno.EINTR, "nobody reads it")
-        self.received = self.received or signal.Signals(number)
-        if not self.deferred:
-            self.deferred = True
-            raise KeyboardInterrupt
+    def look(self):
+        """Raise Stopped if a signal has come.  End a worker if its parent has ended."""
+        if self.parent:
+            if os.getppid() != self.parent:
+                os._exit(1)
+        elif self.received:
+            raise Stopped(self.received[0])
 
     def restore(self):
         for number, handler in self.before.items():
@@ -1958,21 +2228,21 @@ def number_of_jobs(jobs, size, state):
 
 
 def save_findings(all_findings, file):
-    """Write Findings to a file as they come, then an end mark: None, or the message of the error
-    that ended them."""
+    """Write Findings to a file as they come, then an end mark: None, or a Failure that tells of
+    the error that ended them."""
     import pickle
     mark = None
     try:
         for findings in all_findings:
             pickle.dump(findings, file, pickle.HIGHEST_PROTOCOL)
     except EXPECTED_ERRORS as error:
-        mark = explained(error)
+        mark = Failure(explained(error))
     pickle.dump(mark, file)
     file.flush()
 
 
 def saved_findings(file):
-    """Yield the Findings saved in a file.  Raises Failure unless the end mark is None.
+    """Yield the Findings saved in a file.  Raise its end mark unless that is None.
 
     If a worker was killed, its file has no end mark: the Findings that were saved are yielded,
     the rest are lost, and the run fails.
@@ -1981,60 +2251,57 @@ def saved_findings(file):
     file.seek(0)
     try:
         for entry in iter(partial(pickle.load, file), None):
-            if isinstance(entry, str):
-                raise Failure(entry)
+            if isinstance(entry, Exception):
+                raise entry
             yield entry
     except (EOFError, pickle.UnpicklingError):
         raise Failure("a worker process died, "
                       "perhaps for lack of memory or disk space") from None
 
 
-def run_worker(parent, part_findings, file):
-    """Save the Findings of a part, then end this forked process, skipping exit handlers and
-    tracebacks.  End it early if its parent has ended."""
-    def on_read(data):
-        if os.getppid() != parent:
-            os._exit(1)
+def run_worker(signals, parent, part_findings, file):
+    """Save the Findings of a part, then end this forked process, skipping exit handlers.
 
+    The worker notes signals and ignores them: its parent ends it.
+    """
+    signals.parent = parent
     try:
-        # SIGINT and SIGHUP stay blocked: the parent ends its workers.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        save_findings(part_findings(on_read), file)
+        save_findings(part_findings(), file)
+    except Exception:           # a programming error
+        import pickle
+        import traceback
+        pickle.dump(RuntimeError("in a worker process: " + traceback.format_exc()), file)
+        file.flush()
     finally:
         os._exit(0)
 
 
-def side_by_side(parts, stack):
+def side_by_side(parts, stack, signals):
     """Start a worker for each part but the last.  Return an iterator over the Findings of all
     parts in order, which first judges the last part in this process.
 
     That leaves the Detector of this process in the state that a snapshot needs.  Each of `parts`
-    is a function on_read -> iterator over Findings.  The ExitStack ends the workers.  Raises
+    is a function that returns an iterator over Findings.  The ExitStack ends the workers.  Raises
     OSError if the system refuses a process or a temporary file.
     """
     import multiprocessing
     import tempfile
-    fork = multiprocessing.get_context("fork").Process
+    fork, parent = multiprocessing.get_context("fork").Process, os.getpid()
     files = [tempfile.TemporaryFile() for _ in parts]
     for file in files:
         stack.callback(close, file)
-    workers = [fork(target=run_worker, args=(os.getpid(), part_findings, file))
+    workers = [fork(target=run_worker, args=(signals, parent, part_findings, file))
                for part_findings, file in zip(parts[:-1], files)]
-    # Block signals, so that none can come after a process starts and before it is on the stack.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Signals.NUMBERS)
-    try:
-        for worker in workers:
-            worker.start()
-            stack.callback(worker.join)
-            stack.callback(worker.kill)             # the stack's last entry is called first
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for worker in workers:
+        worker.start()
+        stack.callback(worker.join)
+        stack.callback(worker.kill)             # the stack's last entry is called first
 
     def findings():
         save_findings(parts[-1](), files[-1])
         for worker, file in zip(workers, files):
-            worker.join()
+            while not wait_for(worker.sentinel):
+                signals.look()
             yield from saved_findings(file)
         yield from saved_findings(files[-1])
 
@@ -2043,105 +2310,152 @@ def side_by_side(parts, stack):
 
 # ------------------------------------------------------------------------- run
 
-LIVE_PIECE = 1 << 10    # bytes of a live stream between checks for a signal, about ten lines
+LIVE_PIECE = 1 << 10    # bytes of a live stream between looks for a signal, about ten lines
 
 
-def check_files(args, logs):
-    """Raise Failure if two outputs, or an output and a log, are the same file, or if standard
-    output is an output but is closed.  With --resume, --snapshot may be BATCH."""
-    taken = {(log.file_status.st_dev, log.file_status.st_ino): name
-             for log, name in zip(logs, ("BATCH", "STREAM"))}
-    for kind, path in args.outputs:
-        option = "OUTPUT" if kind is FlaggedPurchases else f"--{kind.name}"
-        number = descriptor(path)
-        if number == 1 and sys.stdout is None:
-            raise Failure("standard output is closed", 2)
-        try:
-            status = os.stat(path) if number is None else os.fstat(number)
-            # A device or a FIFO, unlike a descriptor, may be named twice.
-            file = (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else number
-        except OSError:
-            file = os.path.realpath(path)
-        other = taken.get(file) if file is not None else None
-        if other and not (args.resume and kind is Snapshot and other == "BATCH"):
-            name = "standard output" if number == 1 else path
-            raise Failure(f"{name} is given to both {option} and {other}", 2)
-        taken[file] = option
+class Abandoned(Failure):
+    """Every output but the snapshot has failed."""
+
+
+Ending = namedtuple("Ending", "files snapshot status")
+
+
+def decide(error, live, failures, snapshot):
+    """Return the Ending of a run: whether its outputs take their places, whether its snapshot
+    does, and the exit status.
+
+    error is what ended the run, or None if all was read.  live tells whether it was judging a
+    live stream, which is a pipe.  failures are the errors of the outputs that failed.  snapshot
+    tells whether the run has one.
+
+    what ended it                         outputs    snapshot    status
+    nothing: all was read                 placed     placed      0
+    a signal, a live stream               placed     placed      128 + its number
+    an error, a live stream               placed     placed      1
+    out of memory, a live stream          placed     stays       1
+    one of these, and an output failed    placed     stays       1
+    a signal, before that or over files   stay       stays       128 + its number
+    an error, before that or over files   stay       stays       1, or 2: could not start
+    no output is left but the snapshot    stay       stays       1, or 0: all readers have gone,
+                                                                 and there is no snapshot
+
+    An output that failed is never placed.  A direct output keeps what was written to it.  When
+    memory runs out, an event may be half applied.
+
+    A snapshot records which lines need not be judged again, as a consumer's offset does in Kafka.
+    So it is placed last, and only if everything that it covers has been delivered.  Otherwise the
+    next run judges these lines again: each flag is written at least once.
+    """
+    if isinstance(error, Abandoned):
+        readers_gone = all(isinstance(failure, BrokenPipeError) for failure in failures)
+        return Ending(False, False, 0 if readers_gone and not snapshot else 1)
+    status = getattr(error, "status", 1) if error else 0
+    if error and not live:
+        return Ending(False, False, status)
+    commits = snapshot and not failures and not isinstance(error, NO_MEMORY)
+    return Ending(True, commits, 1 if failures else status)
+
+
+def check_places(places):
+    """Raise Failure if two places are the same.  --snapshot may be BATCH under the same name."""
+    for number, place in enumerate(places):
+        for earlier in places[:number]:
+            replaces_batch = place.option == "--snapshot" and earlier.option == "BATCH"
+            if place.is_same(earlier) and not (replaces_batch and place.target == earlier.target):
+                raise Failure(f"{place.called} is given to both {place.option} and "
+                              f"{earlier.option}", 2)
+
+
+def refuse_log(kind, file):
+    """Raise Failure if an output would replace a log, by the first two lines of its old file.
+
+    A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
+    """
+    lines = os.pread(file.old.fileno(), CHUNK, 0).split(b"\n")[:2]
+    first, second = map(line_kind, [*lines, b""][:2])
+    if first and not (kind is Snapshot and first == "snapshot" or
+                      kind is Rejects and "event" not in (first, second)):
+        raise Failure(f"{file.called}: is a log, which {file.option} would replace", 2)
 
 
 class Run:
-    """One run of the command line.  Its steps, and what an error or a signal does in each:
+    """One run of the command line: open, load, judge, and the ending that `decide` returns.
 
-    step                  on an error                    on a signal (status 128 + its number)
-    open                  status 2, no file is changed   no file is changed
-    load, judge a file    status 1, no file is changed   no file is changed
-    judge a live stream   status 1, what was judged      the lines already read are judged,
-                          before is written              then all outputs are written
-    write                 status 1, one output given up  ignored
-
-    A live stream is a pipe.  A direct output keeps what was written to it.  An error in reading
-    the batch log's header has status 1.  Once all outputs are open, an output that fails is given
-    up and the others go on.  A second signal gives up a direct output that nobody reads (see
-    `Signals`).  A log of malformed lines only is an error (see `require_events`).
+    Over files, an output that fails is given up, and the others go on.  A live run with a
+    snapshot ends at its first failed output, because its snapshot can no longer take its place.
+    The first signal ends the judging, over files at once, live after the lines already read.
+    Live, a second one gives up a direct output that nobody reads.  Over files the first one does.
     """
 
-    def __init__(self, console, signals):
-        self.console, self.signals = console, signals
-        self.outputs, self.failures = [], {}    # outputs that go on; given-up output -> its error
-        self.error = self.stopped = None        # what ended a live stream: an error, a signal
+    def __init__(self, args, console, signals):
+        self.args, self.console, self.signals = args, console, signals
+        self.outputs, self.failures = [], {}    # failed output -> its error
+        self.live = self.ended = False          # whether a live stream is judged; judging ended
+        self.lines_before, self.times = 0, []   # lines that --resume skipped; when each step ended
         self.reserve = bytes(1 << 20)           # freed so that a lack of memory can be reported
 
-    def execute(self, args):
+    def execute(self):
         """Do what the command line asks for, and return the exit status."""
         with contextlib.ExitStack() as self.stack:
+            error = None
             try:
-                self.args = args
                 self.open()
                 self.load()
                 self.judge()
-                self.write()
-                return self.summarize()
-            finally:
-                self.signals.deferred = True        # let temporary files be removed undisturbed
+            except (Stopped, *EXPECTED_ERRORS) as caught:
                 self.reserve = None
+                error = caught.with_traceback(None)
+            self.ended = True
+            self.times.append(time.perf_counter())
+            return self.end(error)
 
     def open(self):
-        """Open the logs, read D and T, open the outputs."""
-        args, console = self.args, self.console
-        logs = batch_log, stream_log = Log(args.batch_log), Log(args.stream_log, LIVE_PIECE)
-        for log in logs:
+        """Open the outputs and the logs, and read D and T."""
+        args, console, look = self.args, self.console, self.signals.look
+        batch_place, stream_place = Place("BATCH", args.batch_log), Place("STREAM", args.stream_log)
+        files = [OutputFile("OUTPUT" if kind is FlaggedPurchases else f"--{kind.name}", path,
+                            self.wait, console.warn) for kind, path in args.outputs]
+        check_places([batch_place, stream_place, *files])
+        for (kind, _), file in zip(args.outputs, files):
+            self.stack.callback(file.discard)
+            file.open_old(lock=kind is Snapshot)
+            if file.old and not (args.resume and file.is_same(batch_place)):
+                refuse_log(kind, file)
+        batch_log, stream_log = Log(batch_place, CHUNK, look), Log(stream_place, LIVE_PIECE, look)
+        for log in batch_log, stream_log:
             self.stack.enter_context(log.file)
-        check_files(args, logs)
+        for file in files:
+            file.open()
         if args.shard[1] > 1 and not stream_log.is_file:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
-        batch, stream = (Totals(log, ignore if args.strict else console.info) for log in logs)
+        batch, stream = (Totals(log, ignore if args.strict else console.info)
+                         for log in (batch_log, stream_log))
         degree, tracked, header, self.batch_chunks = read_parameters(
             batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),
             args.degree, args.tracked)
-        earlier_lines = self.lines_before(header, tracked)
-        if args.resume:
-            stream_log.skip(earlier_lines)
-            stream.lines, earlier_lines = earlier_lines, 0
-        self.context = Context(Detector(degree, tracked, args.sd), batch, stream, earlier_lines,
-                               console)
-        for kind, path in args.outputs:
-            output = kind(path, self.context)
-            self.outputs.append(output)
+        self.context = Context(Detector(degree, tracked, args.sd), batch, stream, console)
+        if args.resume or "stream_lines" in header:
+            self.go_on_from(header)
+        self.outputs = [kind(file, self.context) for (kind, _), file in zip(args.outputs, files)]
+        for output in self.outputs:
             self.stack.callback(output.discard)
-            output.open()
 
-    def lines_before(self, header, tracked):
-        """Return how many stream lines the batch log stands for: 0 if it is not a snapshot."""
-        if "stream_lines" not in header:
-            return 0
+    def go_on_from(self, header):
+        """Take T and, with --resume, the Position in STREAM from the header of a snapshot."""
+        detector, batch, stream, console = self.context
         try:
-            if tracked > whole_number(header.get("T"), 2):
-                self.console.warn(
-                    f"{self.args.batch_log}: holds only the last {header['T']} purchases "
-                    f"of each user, so a window of {tracked} may lack some")
-            return whole_number(header["stream_lines"], 0)
+            position = Position.from_header(header)
+            is_snapshot = "stream_lines" in header
+            held = whole_number(header.get("T"), 2) if is_snapshot else detector.tracked
         except ValueError as error:
-            raise Failure(f"{self.args.batch_log}: stream_lines or T: {error}", 2) from None
+            raise Failure(f"{batch.name}: {error}", 2) from None
+        if detector.tracked > held:
+            console.warn(f"{batch.name}: holds only the last {held} purchases of each user, so a "
+                         f"window of {detector.tracked} may lack some")
+            detector.least_tracked = held
+        if self.args.resume:
+            stream.log.skip(position)
+            stream.position, self.lines_before = position, position.lines
 
     def load(self):
         """Build the state from the batch log.
@@ -2149,7 +2463,7 @@ class Run:
         Every shard reads the whole batch log, but only the outputs of the first shard take its
         malformed lines, so that joined --rejects files contain each line once.
         """
-        self.times = [time.perf_counter()]      # start of load, then end of load and end of judge
+        self.times.append(time.perf_counter())
         detector, totals = self.context.detector, self.context.batch_totals
         for findings in replay(self.batch_chunks, detector, strict=self.args.strict):
             self.receive(totals, findings, take=self.args.shard[0] == 1)
@@ -2158,35 +2472,21 @@ class Run:
         self.times.append(time.perf_counter())
 
     def judge(self):
-        """Judge the stream, and let the outputs take the Findings.
-
-        If a signal or an error ends a live stream, `write` follows as usual.
-        """
+        """Judge the stream, and let the outputs take the Findings."""
         totals, log = self.context.stream_totals, self.context.stream_totals.log
-        live = not log.is_file
-        needs = set().union(*(output.needs for output in self.outputs))
-        judge_chunks = partial(judge, detector=self.context.detector, needs=needs,
-                               strict=self.args.strict)
-        self.signals.deferred = live
-        try:
-            if live:
-                on_read = self.console.progress(totals, 0)
-                all_findings = judge_chunks(log.chunks(on_read=on_read))
-            else:
-                all_findings = self.file_findings(judge_chunks)
-            for findings in all_findings:
-                self.receive(totals, findings)
-                self.each(lambda output: output.tick())
-                if self.signals.received or not self.outputs:
-                    break
-        except EXPECTED_ERRORS as error:
-            if not live:
-                raise
-            self.error, self.reserve = error, None
-        self.stopped = live and self.signals.received
-        if not (self.stopped or self.error):
-            self.require_events(totals)
-        self.times.append(time.perf_counter())
+        judge_chunks = partial(judge, detector=self.context.detector, strict=self.args.strict,
+                               needs=set().union(*(output.needs for output in self.outputs)))
+        self.live = not log.is_file
+        if self.live:
+            all_findings = judge_chunks(log.chunks(on_read=self.console.progress(totals, 0)))
+        else:
+            all_findings = self.file_findings(partial(judge_chunks, look=self.signals.look))
+        for findings in all_findings:
+            self.receive(totals, findings)
+            if self.live:
+                self.go_on(self.each(lambda output: output.tick(), self.outputs))
+        self.signals.look()
+        self.require_events(totals)
 
     def file_findings(self, judge_chunks):
         """Return an iterator over the Findings of this shard of a stream that is a file.
@@ -2194,18 +2494,15 @@ class Run:
         If the system refuses processes or temporary files, and --jobs is not given, this process
         judges the whole shard.
         """
-        args, (detector, batch, totals, *_) = self.args, self.context
+        args, (detector, batch, totals, _) = self.args, self.context
         log = totals.log
         jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch.log.size)
         boundaries = log.boundaries(jobs, args.shard)
         for findings in replay(log.chunks(log.start, boundaries[0]), detector):
-            totals.lines += findings.lines      # so that line numbers are the log's
+            totals.position.add(findings)       # so that line numbers are the log's
 
-        def part_findings(start, stop, on_read=None):
-            on_read = on_read or self.console.progress(totals, stop - start)
-            # Applying the events before the part is quick, and does not count as progress.
-            earlier = log.chunks(boundaries[0], start, lambda data: on_read(b""))
-            for _ in replay(earlier, detector):
+        def part_findings(start, stop, on_read=ignore):
+            for _ in replay(log.chunks(boundaries[0], start), detector):
                 pass
             yield from judge_chunks(log.chunks(start, stop, on_read))
 
@@ -2213,13 +2510,16 @@ class Run:
             detector.history.recent_purchases()     # build it once, before the processes fork
             stack = self.stack.enter_context(contextlib.ExitStack())
             parts = [partial(part_findings, *part) for part in zip(boundaries, boundaries[1:])]
+            parts[-1] = partial(parts[-1], self.console.progress(
+                totals, boundaries[-1] - boundaries[-2]))
             try:
-                return side_by_side(parts, stack)
+                return side_by_side(parts, stack, self.signals)
             except OSError:
                 if args.jobs:
                     raise
                 stack.close()
-        return part_findings(boundaries[0], boundaries[-1])
+        size = boundaries[-1] - boundaries[0]
+        return part_findings(boundaries[0], boundaries[-1], self.console.progress(totals, size))
 
     def receive(self, totals, findings, take=True):
         """Count Findings and let the outputs take them.
@@ -2228,30 +2528,42 @@ class Run:
         """
         totals.add(findings)
         if take:
-            self.each(lambda output: output.take(findings))
+            self.go_on(self.each(lambda output: output.take(findings), self.outputs))
         if self.args.strict and findings.malformed:
-            raise Failure(f"{totals.name}:{totals.lines}: {totals.reason} (--strict)")
+            raise Failure(f"{totals.name}:{totals.lines + 1}: {totals.reason} (--strict)")
 
-    def each(self, act):
-        """Call act(output) for every output.
-
-        An output that raises OSError is reported and given up.  The others go on, and the run
-        ends with status 1.  If none is left, judging stops (see `summarize`).
-        """
-        for output in self.outputs[:]:
-            try:
+    def each(self, act, outputs):
+        """Call act(output) for some outputs.  Give up those that fail, and return their errors."""
+        failed = []
+        for output in outputs:
+            if output not in self.failures:
                 try:
-                    self.signals.interruptible = output.direct
                     act(output)
-                finally:
-                    self.signals.interruptible = False
-            except OSError as error:
-                error.filename = output.path
-                self.outputs.remove(output)
-                self.failures[output] = error
-                if self.outputs:
-                    self.console.warn(f"{explained(error)}; this output is given up; "
-                                      "the others go on")
+                except (OSError, *NO_MEMORY) as error:
+                    error.filename = output.file.called
+                    self.failures[output] = error.with_traceback(None)
+                    failed.append(error)
+                    output.discard()
+        return failed
+
+    def go_on(self, failed):
+        """Tell the errors of outputs that failed, or raise the last one if the judging ends.
+
+        Raises Abandoned if no output is left but the snapshot.
+        """
+        left = any(output not in self.failures for output in self.outputs
+                   if not isinstance(output, Snapshot))
+        is_live = not self.context.stream_totals.log.is_file
+        if failed and not (left and not (is_live and self.args.snapshot)):
+            *failed, error = failed
+            self.tell(failed)
+            raise error if left else Abandoned(explained(error))
+        self.tell(failed)
+
+    def tell(self, failed):
+        """Tell the errors of outputs that are given up."""
+        for error in failed:
+            self.console.warn(f"{explained(error)}; this output is given up")
 
     def require_events(self, totals):
         """Raise Failure if a log has malformed lines and no event: it is another kind of file.
@@ -2265,28 +2577,46 @@ class Run:
         if self.args.shard[1] > 1 and log.is_file and any(
                 findings.events for findings in replay(log.chunks(), Detector(1, 2))):
             return
+        self.live = False       # another kind of file is no live stream
         raise Failure(f"{log.name}: no line is an event: {kind_of_file(log.head, totals.reason)}")
 
-    def write(self):
-        """Complete the outputs, and replace the old files in the order of OUTPUTS.
+    def wait(self):
+        """Raise what ends the wait for an output's reader: Stopped, or an error of the output."""
+        if not self.live and not self.ended:
+            self.signals.look()
+        elif len(self.signals.received) > self.live:
+            raise InterruptedError(errno.EINTR, "nobody reads it")
 
-        All outputs are complete, and temporary files on disk, before the first one replaces its
-        old file, and each replacement is on disk before the next one.  If the power fails in
-        between, the first files are new and the later ones old, beside their temporary files.
-        Each is whole, unless it had to be written into.  Then the same run can be repeated,
-        because the snapshot, which may replace BATCH, comes last.
+    def end(self, error):
+        """Do what `decide` says, tell how the run ended, and return the exit status.
+
+        All outputs but the snapshot are complete, and temporary files on disk, before the first
+        one takes its place, and each is in its place on disk before the next one.  Only then is
+        the snapshot, which may replace BATCH, even written.
         """
-        self.signals.deferred = True
-        self.each(lambda output: output.complete())
-        self.each(lambda output: output.replace())
+        snapshots = [output for output in self.outputs if isinstance(output, Snapshot)]
 
-    def summarize(self):
-        """Write the closing messages, and return the exit status."""
-        errors = list(self.failures.values())
-        if not self.outputs:
-            if all(isinstance(error, BrokenPipeError) for error in errors):
-                return 0                # the readers have closed their pipes
-            raise errors[-1]
+        def ending():
+            return decide(error, self.live, list(self.failures.values()), bool(snapshots))
+
+        if ending().files:
+            self.place([output for output in self.outputs if output not in snapshots])
+        if ending().snapshot:
+            self.place(snapshots)
+        placed = self.outputs if ending().snapshot else self.outputs[:-len(snapshots) or None]
+        placed = [output.file.called for output in placed if output not in self.failures]
+        if ending().files:
+            self.summarize(placed)
+        self.tell_ending(error, ending(), placed)
+        return ending().status
+
+    def place(self, outputs):
+        """Complete some outputs, and replace the old files.  Tell which of them fail."""
+        self.tell(self.each(lambda output: output.complete(), outputs))
+        self.tell(self.each(lambda output: output.replace(), outputs))
+
+    def summarize(self, placed):
+        """Tell what the logs held, and where the results are."""
         console, detector = self.console, self.context.detector
         batch, stream = logs = self.context.batch_totals, self.context.stream_totals
         for totals in logs:
@@ -2300,26 +2630,33 @@ class Run:
         events = [f"{totals.counts['events']} events ({totals.counts['skipped']} skipped)"
                   for totals in logs]
         start, loaded, judged = self.times
+        before = f" after {self.lines_before} lines read before" if self.lines_before else ""
         span = f", {stream.first} to {stream.last}" if stream.first else ""
         console.info(
-            f"batch {events[0]}, stream {events[1]}, {stream.counts['purchases']} judged, "
+            f"batch {events[0]}, stream {events[1]}{before}, {stream.counts['purchases']} judged, "
             f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
-            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; "
-            f"{', '.join(output.path for output in self.outputs)}")
-        ending = f"after line {stream.lines} of {stream.name}; what was judged is written"
-        if self.error:
-            console.warn(f"{explained(self.error)}; ended {ending}")
-        if self.stopped:
-            console.warn(f"stopped by {self.stopped.name} {ending}")
-        if self.error or errors:
-            return 1
-        return 128 + self.stopped if self.stopped else 0
+            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; {', '.join(placed)}")
 
-    def unchanged(self):
-        """Return a text that says which outputs of a failed run may hold part of its results."""
-        some = [output.path for output in (*self.failures, *self.outputs) if output.written]
-        but = f", but {', '.join(some)} may hold part of the results" if some else ""
-        return "no output file is changed" + but
+    def tell_ending(self, error, ending, placed):
+        """Tell what ended the run, if it was not the end of the logs, and what that means."""
+        parts = []
+        if error and ending.files:
+            totals = self.context.stream_totals
+            ended = "" if isinstance(error, Stopped) else "; ended"
+            parts.append(f"{explained(error)}{ended} after line {totals.lines} of {totals.name}")
+            to = f" to {', '.join(placed)}" if self.failures else ""
+            parts.append(f"what was judged is written{to}")
+        elif error and ending.status:
+            parts.append(explained(error))
+            if ending.status != 2:
+                written = [output.file.called for output in self.outputs if output.file.written]
+                but = f", but {', '.join(written)} may hold part of the results" if written else ""
+                parts.append("no output file is changed" + but)
+        if self.args.snapshot and not ending.snapshot and self.outputs and (
+                self.context.stream_totals.counts["purchases"]):
+            parts.append("no snapshot is written, so the next run judges these lines again")
+        if parts:
+            self.console.warn("; ".join(parts))
 
 
 # ---------------------------------------------------------------- command line
@@ -2461,7 +2798,6 @@ def parse(arguments):
 def main(arguments=None):
     """Run the command line, and return the exit status."""
     console, signals = Console(), Signals()
-    run = Run(console, signals)
     try:
         args = parse(sys.argv[1:] if arguments is None else arguments)
         if args.to_print:
@@ -2469,17 +2805,11 @@ def main(arguments=None):
                 print(args.to_print, end="", flush=True)
             return 0
         console.quiet = args.quiet
-        signals.catch()         # not earlier: argparse fails if it is interrupted
-        return run.execute(args)
-    except KeyboardInterrupt:
-        if not signals.received:
-            raise
-        console.warn(f"stopped by {signals.received.name}; {run.unchanged()}")
-        return 128 + signals.received
+        signals.catch()
+        return Run(args, console, signals).execute()
     except EXPECTED_ERRORS as error:
-        status = getattr(error, "status", 1)
-        console.warn(explained(error) + f"; {run.unchanged()}" * (status == 1))
-        return status
+        console.warn(explained(error))
+        return getattr(error, "status", 1)
     finally:
         console.write("")
         signals.restore()

@@ -107,7 +107,7 @@ class Standard(FolderTest):
             time.sleep(0.02)
             process.stdin.write(line[40:] + b"malformed, too\n" + friendship("2", "4") + purchase(amount="1"))
             self.assertEqual(self.lines_arriving(process.stdout), answered([line]))
-        self.assertEqual(self.finish(process), (b"", "anomaly_detection: <stdin>: skipped 4: 4 not JSON\n"))
+        self.assertEqual(self.finish(process), (b"", "anomaly_detection: standard input: skipped 4: 4 not JSON\n"))
 
     def test_live_without_a_last_newline(self):
         out, said = self.do(self.batch, "-", "-", data=STREAM[:-1])
@@ -297,7 +297,7 @@ class Dirt(FolderTest):
 
     def test_standard_input_has_a_name(self):
         out, said = self.do(self.batch, "-", self.output, data=b"x\n" + STREAM)
-        self.assertIn("<stdin>:1: skipped: ", said)
+        self.assertIn("standard input:1: skipped: ", said)
 
     def test_nothing_rejected(self):
         self.do(*self.files, "--rejects", self.write("rejects", OLD))
@@ -368,7 +368,7 @@ class Messages(FolderTest):
                 process.stdin.write(STREAM)
             if select.select([terminal], [], [], 0.2)[0]:
                 said += os.read(terminal, 1000)
-        self.assertRegex(said, rb"\A\r<stdin>: \d+ lines, \d+ flagged, last line \d+ s ago\x1b\[K[^\n]*\Z")
+        self.assertRegex(said, rb"\A\rstandard input: \d+ lines, \d+ flagged, last line \d+ s ago\x1b\[K[^\n]*\Z")
         self.assertGreater(time.monotonic(), started + 1, "progress was shown at once")
         shown.stdin.close()
         with contextlib.suppress(OSError):      # Linux' way to say that the other end is closed
@@ -484,26 +484,28 @@ class Errors(FolderTest):
             self.lines_arriving(process.stdout)
             ours.close()
             out, said = self.finish(process, status=1)
-        self.assertRegex(said.splitlines()[-1], "<stdin>: Connection reset by peer; .* line 1 .* is written")
+        self.assertRegex(said.splitlines()[-1], "standard input: Connection reset by peer; .* line 1 .* is written")
         self.assertEqual(self.read("output"), FLAGGED)
 
     def test_strict_live(self):
         """What was judged before the malformed line is written, and nothing after it."""
         out, said = self.do(self.batch, "-", self.output, "--strict", "--rejects", self.path("rejects"),
                             data=STREAM + b"x\n" + STREAM + b"y\n", status=1)
-        self.assertRegex(said.splitlines()[-1], r"<stdin>:2: .*\(--strict\); .* is written")
+        self.assertRegex(said.splitlines()[-1], r"standard input:2: .*\(--strict\); .* is written")
         self.assertEqual((self.read("output"), self.read("rejects")), (FLAGGED, b"x\n"))
 
     def test_a_place_taken_meanwhile(self):
-        """By a folder: it is said, and the other output is whole."""
+        """By a folder: it is said, the other output is whole, and the content is kept beside it."""
         for taken in "output", "rejects":
             process = self.start_live(self.path("output"))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path(taken))
             os.mkdir(self.path(taken))
             out, said = self.finish(process, status=1)
+            kept = re.search(": Is a directory; ([^ ]+) holds the new content; this output is given up", said)[1]
             self.assertIn(self.path(taken) + ": ", said.splitlines()[0])
             os.rmdir(self.path(taken))
+            os.rename(kept, self.path(taken))
             self.assertEqual(self.snapshot().get("output", FLAGGED), FLAGGED)
             self.assertEqual(self.snapshot().get("rejects", b"x\n"), b"x\n")
             self.assertLessEqual(set(self.snapshot()), {"batch", "stream", "output", "rejects"})
@@ -545,7 +547,7 @@ class Errors(FolderTest):
 
         with patch.object(anomaly_detection.PurchaseHistory, "record", recording):
             out, said = self.do(self.batch, "-", self.output, data=STREAM * 5, status=1)
-        self.assertRegex(said, "out of memory; ended after line 2 of <stdin>; what was judged is written\n\\Z")
+        self.assertRegex(said, "out of memory; ended after line 2 of standard input; what was judged is written\n\\Z")
         self.assertEqual(self.read("output"), FLAGGED * 2)
 
     def test_signals_before_the_run(self):
@@ -562,12 +564,14 @@ class Errors(FolderTest):
 
     def test_the_first_signal_counts(self):
         signals = anomaly_detection.Signals()
-        signals.deferred = True
         signals.catch()
         self.addCleanup(signals.restore)
         for number in signal.SIGTERM, signal.SIGINT:
             os.kill(os.getpid(), number)
-        self.assertIs(signals.received, signal.SIGTERM)
+        self.assertEqual(signals.received, [signal.SIGTERM, signal.SIGINT])
+        with self.assertRaises(anomaly_detection.Stopped) as stopped:
+            signals.look()
+        self.assertEqual((str(stopped.exception), stopped.exception.status), ("stopped by SIGTERM", 143))
 
     def test_signals(self):
         """Ctrl-C and SIGTERM stop a run over files, or while it loads: a line, 130 or 143, and all is as it was."""
@@ -592,7 +596,8 @@ class Errors(FolderTest):
                     process.send_signal(number)
                     out, said = self.finish(process, status=status)
                 self.assertEqual(said, "anomaly_detection: stopped by %s; no output file is changed%s\n" % (
-                    number.name, ", but - may hold part of the results" * (batch == self.batch)))
+                    number.name, ", but standard output may hold part of the results; no snapshot is written, so the next run "
+                    "judges these lines again" * (batch == self.batch)))
                 self.assertEqual(self.snapshot(), before)
 
 

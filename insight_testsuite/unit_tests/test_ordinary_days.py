@@ -77,7 +77,7 @@ class LiveTest(DaysTest):
                 self.assertEqual(self.read("output"), answered(many(3)))
                 summary, stopped = said.splitlines()
                 self.assertIn("stream 3 events (0 skipped), 3 judged, 3 flagged", summary)
-                self.assertIn("stopped by %s after line 3 of <stdin>; what was judged is written"
+                self.assertIn("stopped by %s after line 3 of standard input; what was judged is written"
                               % number.name, stopped)
 
     def test_every_kind_of_pipe_is_live(self):
@@ -120,7 +120,7 @@ class LiveTest(DaysTest):
         self.assertLess(int(re.search("after line ([0-9]+) of", said)[1]), 300)
 
     def test_a_second_signal_gives_up_on_an_output_that_nobody_reads(self):
-        """The snapshot is written all the same."""
+        """The flags that nobody read are judged again by the next run: the snapshot is not written."""
         reader, writer = os.pipe()
         process = self.start("--snapshot", self.path("state"), self.batch, "-", "-", stdout=writer)
         process.stdin.write(b"".join(many(900)))      # their flags are more than a pipe holds
@@ -134,8 +134,9 @@ class LiveTest(DaysTest):
         _, said = self.finish(process, status=1)
         os.close(reader)
         os.close(writer)
-        self.assertIn("-: nobody reads it", said)
-        self.assertIn(b"stream_lines", self.read("state"))
+        self.assertIn("standard output: nobody reads it; no output file is changed, but standard output may hold part "
+                      "of the results; no snapshot is written, so the next run judges these lines again", said)
+        self.assertNotIn("state", self.snapshot())
 
     def test_a_reader_who_is_gone_costs_its_output_only(self):
         reader, writer = os.pipe()
@@ -143,7 +144,7 @@ class LiveTest(DaysTest):
         try:
             _, said = self.do(self.batch, self.stream, "-", "--notify", self.path("told"),
                               stdout=writer, status=1)
-            self.assertIn("-: Broken pipe", said)
+            self.assertIn("standard output: Broken pipe", said)
             self.assertTrue(self.read("told").startswith(FLAGGED[:-2]))
         finally:
             os.close(writer)
@@ -307,13 +308,13 @@ class ResumeTest(DaysTest):
         self.write("stream", b"".join(many(3)))
         arguments = "--resume", "--snapshot", self.path("state"), self.path("state")
         said = self.assert_fails(2, *arguments, self.stream, self.output)
-        self.assertIn("has fewer than the 9 lines", said)
+        self.assertIn("it ends after line 3, so this is not the log that was read before", said)
         said = self.assert_fails(2, *arguments, "-", self.output, data=b"".join(many(3)))
-        self.assertIn("<stdin>: has fewer than the 9 lines", said)
+        self.assertIn("standard input: it ends after line 3, so this is not the log that was read before", said)
 
     def test_without_resume_a_snapshot_is_not_written_over_its_batch_log(self):
         said = self.assert_fails(2, "--snapshot", self.batch, *self.files)
-        self.assertIn("is given to both --snapshot and BATCH", said)
+        self.assertIn("is a log, which --snapshot would replace", said)
 
     def test_a_larger_window_than_the_snapshot_s_is_warned_of(self):
         self.do("--snapshot", self.path("state"), *self.files)
@@ -353,9 +354,11 @@ class OutputsTest(FolderTest):
             self.wait_until(lambda: os.listdir(self.path("tmp")))
             for name in os.listdir(self.path("tmp")):
                 os.unlink(self.path("tmp/" + name))
-        _, said = self.finish(process, status=1)
-        self.assertIn("tmp/flags: No such file", said)
+        _, said = self.finish(process)
+        self.assertIn("tmp/flags: cannot be replaced, so it was written into", said)
+        self.assertEqual(self.read("tmp/flags"), FLAGGED)
         self.assertIn(b"stream_lines", self.read("state"))
+
 
 class UsageTest(FolderTest):
     """Wrong command lines change nothing and say what is meant."""
@@ -409,7 +412,7 @@ class LogKindTest(FolderTest):
                 self.assertEqual(self.read("output"), OLD)
                 self.assertFalse(os.path.exists(self.path("state")))
         _, said = self.do(self.batch, "-", self.output, data=PAGE_VIEW, status=1)
-        self.assertIn("<stdin>: no line is an event: ", said)
+        self.assertIn("standard input: no line is an event: ", said)
         self.write("batch", HEADER + PAGE_VIEW)
         self.write("stream", STREAM)
         self.assertIn("batch: no line is an event: ", self.do(*self.files, status=1)[1])

@@ -339,12 +339,33 @@ class Failures(MainTest):
         self.assert_worker_fails(lambda: os.kill(os.getpid(), signal.SIGKILL), "a worker process died")
 
     def test_an_error_in_a_worker(self):
-        """It is told as one of the whole run; of one that nobody foresaw at least nothing comes."""
+        """It is told as one of the whole run."""
         for error, text in (
                 (MemoryError(), "out of memory"), (OSError(5, "bad disk", "some file"), "some file: bad disk"),
-                (ZeroDivisionError(), "a worker process died"), (KeyboardInterrupt(), "a worker process died")):
+                (KeyboardInterrupt(), "a worker process died")):
             with self.subTest(error=error):
                 self.assert_worker_fails(error, text)
+
+    def test_a_programming_error_in_a_worker(self):
+        """Its traceback is shown, once, by the process that the user started; no output is changed."""
+        program = self.write("program.py", ("""if True:
+            import os, sys
+            sys.path.insert(0, %r)
+            import anomaly_detection
+            me, record = os.getpid(), anomaly_detection.PurchaseHistory.record
+            def recording(*arguments):
+                if os.getpid() != me:
+                    return 1 / 0
+                record(*arguments)
+            anomaly_detection.PurchaseHistory.record = recording
+            sys.exit(anomaly_detection.main())
+            """ % os.path.dirname(PROGRAM)).encode())
+        before = self.snapshot()
+        out, said = self.do(*self.files, "--jobs", "3", status=1, program=program)
+        self.assertEqual(said.count("ZeroDivisionError"), 1, said)
+        self.assertIn("in recording", said)
+        self.assertNotIn("perhaps for lack of memory", said)
+        self.assertEqual(self.snapshot(), before)
 
     def test_strict_tells_the_first_malformed_line_of_the_log(self):
         """Although another process may meet another one earlier."""
@@ -356,14 +377,17 @@ class Failures(MainTest):
             self.assertIn("%s:3008: " % self.batch, self.assert_fails(1, *self.files, "--strict", "--jobs", jobs))
 
     def test_a_worker_whose_parent_is_gone_ends(self):
-        def part_findings(on_read):
-            on_read(b"x")
+        """It looks before each read and each purchase."""
+        signals = anomaly_detection.Signals()
+
+        def part_findings():
+            signals.look()
             yield from ()
 
-        for parent, status in (os.getpid(), 0), (0, 1):
+        for parent, status in (os.getpid(), 0), (1 << 30, 1):
             pid = os.fork()
             if not pid:
-                anomaly_detection.run_worker(parent, part_findings, io.BytesIO())
+                anomaly_detection.run_worker(signals, parent, part_findings, io.BytesIO())
             self.assertEqual(os.WEXITSTATUS(os.waitpid(pid, 0)[1]), status)
 
     def clean_up(self, pid):

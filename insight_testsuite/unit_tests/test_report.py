@@ -442,10 +442,8 @@ def direct(path, deviations=3, said=None):
     console.write = (said if said is not None else []).append
     batch, stream = (anomaly_detection.Totals(SimpleNamespace(name=name, is_file=False), console.info)
                      for name in ("batch", "stream"))
-    report = anomaly_detection.Report(path, anomaly_detection.Context(
-        anomaly_detection.Detector(2, 50, deviations), batch, stream, 0, console))
-    report.direct = False
-    return report
+    return anomaly_detection.Report(anomaly_detection.OutputFile("--report", path), anomaly_detection.Context(
+        anomaly_detection.Detector(2, 50, deviations), batch, stream, console))
 
 
 def give(report, *purchases):
@@ -723,13 +721,15 @@ class SelfContained(PageTest):
             path = os.path.join(self.path(str(number)), name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as log:
-                log.write(BATCH + STREAM)
-            self.files[:2] = path, path
+                log.write(BATCH)
+            os.makedirs(self.path("stream of " + str(number)))
+            stream = os.path.join(self.path("stream of " + str(number)), os.path.basename(path))
+            self.files[:2] = path, self.write(stream, STREAM)
             page = self.page()
             self.assert_harmless(page)
             if name.isprintable():
-                self.assertIn("Logs: %s, %s." % (path, path), page.sentence())
-                self.assertEqual(len(page.tags("wbr")), 2 * path.count("/"))
+                self.assertIn("Logs: %s, %s." % (path, stream), page.sentence())
+                self.assertEqual(len(page.tags("wbr")), path.count("/") + stream.count("/"))
 
 
 class Same(PageTest):
@@ -788,7 +788,7 @@ class Live(FolderTest):
     def tick(self, seconds, lines=0):
         """Let time pass, and lines be read; return the page if it is another one then."""
         before = self.snapshot().get("page")
-        self.report.context.stream_totals.lines += lines
+        self.report.context.stream_totals.position.lines += lines
         self.now += seconds
         self.report.tick()
         after = self.snapshot().get("page")
@@ -809,8 +809,6 @@ class Live(FolderTest):
         self.assertFalse(self.tick(31.9))
         with patch("time.strftime", lambda form: "later"):
             self.assertIn(b"later", self.tick(0.2))
-        self.report.context.stream_totals.log.is_file = True
-        self.assertFalse(self.tick(1000, 1))
 
     def test_pages_take_two_per_cent_of_the_time(self):
         page = self.report.page
@@ -843,7 +841,7 @@ class Live(FolderTest):
     def test_a_page_that_cannot_be_written(self):
         """It is said once; the page before stays whole, the run goes on, and a later page is written."""
         self.tick(0)
-        with patch("os.replace", side_effect=OSError(28, "No space left on device")):
+        with patch("os.fsync", side_effect=OSError(28, "No space left on device")):
             for _ in range(3):
                 self.assertIsNone(self.tick(3, 1))
         self.assertEqual(len(self.said), 1)

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import unittest
+import zlib
 from contextlib import redirect_stderr
 from functools import partial
 from itertools import islice, product
@@ -60,9 +61,9 @@ def state_literally(log):
 
 
 def state(snapshot):
-    """A snapshot without the field of its header that tells how many lines of the stream were read."""
+    """A snapshot without the fields of its header that tell how far the stream was read, and which it is."""
     header, newline, lines = snapshot.partition(b"\n")
-    return re.sub(rb', "stream_lines": ?"?\d+"?', b"", header) + newline + lines
+    return re.sub(rb', "stream_(lines|first|last)": ?"?[0-9a-f/]*"?', b"", header) + newline + lines
 
 
 # --- the tests ----------------------------------------------------------------
@@ -204,21 +205,25 @@ class Contents(SnapshotTest):
             bought % ("02", "2", "1601.83")])
         self.assertEqual(self.taken(HEADER), HEADER)
 
-    def header(self):
-        return self.read("snapshot").split(b"\n")[0]
+    def assert_position(self, stream, lines):
+        """The header holds the number of lines of a stream, and checksum and length of the first and last."""
+        whole = [line.lstrip(b"\0") for line in stream.split(b"\n")[:lines]]
+        first, last = (b"%08x/%d" % (zlib.crc32(line), len(line)) for line in (whole[0], whole[-1])) if whole else (b"", b"")
+        self.assertEqual(self.read("snapshot").split(b"\n")[0], b'{"D":"3", "T":"50", "stream_lines":"%d", '
+                         b'"stream_first":"%s", "stream_last":"%s"}' % (lines, first, last))
 
     def test_the_lines_of_the_stream_that_it_stands_for(self):
-        """All of them, whatever they are, and those that the snapshot before it stood for."""
+        """All of them, whatever they are; another stream has a count of its own."""
         for stream, lines in [(b"", 0), (STREAM, 1), (STREAM[:-1], 1), (b"\n\0\nx\n\xff\n" + STREAM + b"\n", 6),
                               (friendship("8", "9") * 3000, 3000)]:
             for jobs in 1, 3:
                 self.run_logs(BATCH, stream, "--jobs", jobs)
-                self.assertEqual(self.header(), b'{"D":"3", "T":"50", "stream_lines":"%d"}' % lines)
+                self.assert_position(stream, lines)
             self.run_logs(BATCH, stream, "--shard", "2/2")
-            self.assertEqual(self.header(), b'{"D":"3", "T":"50", "stream_lines":"%d"}' % lines)
+            self.assert_position(stream, lines)
         for lines in 2, 3, 4:
-            self.run_logs(self.read("snapshot") if lines > 2 else BATCH, STREAM * (2 if lines == 2 else 1))
-            self.assertEqual(self.header(), b'{"D":"3", "T":"50", "stream_lines":"%d"}' % lines)
+            self.run_logs(self.read("snapshot") if lines > 2 else BATCH, STREAM * lines)
+            self.assert_position(STREAM * lines, lines)
 
     def test_a_last_line_without_a_newline_is_one_of_them(self):
         """It is not judged again when the stream goes on behind it."""
@@ -386,20 +391,17 @@ class Files(FolderTest):
         self.assertTrue(flags)
 
     def test_the_flags_take_their_place_first(self):
-        """A run that dies between them can simply be run again: the old snapshot is still that of the batch log."""
+        """If the snapshot then fails, the run can simply be run again: the old one is still that of the batch log."""
         target, yesterday = self.write("snapshot", OLD), self.path("yesterday")
         self.do(*self.files, "--snapshot", yesterday)
         self.write("output", OLD)
         files = [yesterday, self.stream, self.output, "--snapshot", target, "--quiet"]
-        place = os.replace
-
-        def fail(source, place_of_it):
-            if place_of_it == target:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            place(source, place_of_it)
-        with patch("os.replace", fail), redirect_stderr(io.StringIO()) as said:
+        def fail(*arguments):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        with patch.object(anomaly_detection.Snapshot, "replace", fail), redirect_stderr(io.StringIO()) as said:
             self.assertEqual(anomaly_detection.main(files), 1)
-        self.assert_one_line(said.getvalue())
+        self.assertRegex(said.getvalue(), r"\A[^\n]*snapshot: Input/output error; this output is given up\n"
+                         r"[^\n]*no snapshot is written, so the next run judges these lines again\n\Z")
         flags = self.read("output")
         self.assertEqual((flags, self.read("snapshot")), (FLAGGED, OLD))
         self.do(*files)
@@ -585,7 +587,8 @@ class Stopped(LiveTest):
         out, said = self.ended(process, 1)
         full, stopped = said.splitlines(True)
         self.assertIn("/dev/full: No space left on device", full)
-        self.assertIn("stopped by SIGTERM after line 1 of <stdin>", stopped)
+        self.assertIn("stopped by SIGTERM after line 1 of standard input; what was judged is written to", stopped)
+        self.assertIn("; no snapshot is written, so the next run judges these lines again", stopped)
         self.assertEqual(self.read("output"), FLAGGED)
         self.assertEqual(sorted(self.snapshot()), ["batch", "output", "snapshot", "stream"])
 
