@@ -68,8 +68,9 @@ from operator import add, itemgetter, mul
 from sys import intern
 from types import SimpleNamespace
 
-__all__ = ["SocialNetwork", "PurchaseHistory", "Detector", "Baseline", "Flag", "Malformed",
-           "amount_in_cents", "normalized_timestamp", "dollars", "main"]
+__all__ = ["Detector", "load", "save", "read_event", "Baseline", "Flag", "Malformed", "Failure",
+           "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars",
+           "main"]
 __version__ = "1.3.0"
 
 
@@ -563,13 +564,25 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
 # all 50 is at least m + s (`cannot_be_flagged`).  This settles 9 of 10 purchases.  Therefore
 # the sources are lazy, and `window` takes batches from them, T / 5 amounts first.
 
+def check_texts(**arguments):
+    """Raise TypeError or ValueError that names the first argument that is no text, or empty."""
+    for name, value in arguments.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}, not a str")
+        if not value:
+            raise Malformed(name, " is empty")
+
+
 class Detector:
     """Judges each purchase against the earlier purchases in its buyer's network.
 
-    degree and tracked are D (>= 1) and T (>= 2) of the rule.  A purchase is flagged above
+    degree and tracked, ints, are D (>= 1) and T (>= 2) of the rule.  A purchase is flagged above
     mean + deviations * sd, where deviations (>= 0) is anything that Fraction() accepts.
-    Raises ValueError for other values.  Ids, timestamps and amounts are texts as in the logs.
-    befriend, unfriend and record are the methods of its SocialNetwork and PurchaseHistory.
+    Raises ValueError for other values.
+
+    Ids, timestamps and amounts are texts as in the logs.  The methods that take them raise
+    TypeError for another type, and ValueError (Malformed) for a text that is not valid, before
+    anything is changed.
 
     >>> detector = Detector(degree=1, tracked=50)
     >>> detector.befriend("ann", "bob")
@@ -590,22 +603,38 @@ class Detector:
             from fractions import Fraction
             try:
                 deviations = Fraction(deviations)
-            except (TypeError, ArithmeticError):
-                raise ValueError("deviations must be a number") from None
-        if degree < 1 or tracked < 2 or deviations < 0:
-            raise ValueError("degree must be at least 1, tracked 2 and deviations 0")
+            except (TypeError, ValueError, ArithmeticError):
+                raise ValueError(f"deviations is {deviations!r}, not a number") from None
+        for name, value, least in (("degree", degree, 1), ("tracked", tracked, 2)):
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} is {value!r}, not an int from {least} up")
+        if deviations < 0:
+            raise ValueError(f"deviations is {deviations}, not a number from 0 up")
         self.degree, self.tracked, self.deviations = degree, tracked, deviations
-        self.least_tracked = tracked    # of this run and those that its snapshot comes from
+        self.least_tracked = tracked    # of this Detector and of the snapshots that it comes from
+        self.skipped, self.reason = 0, ""           # see `load`
         self.deviations_squared = deviations.numerator ** 2, deviations.denominator ** 2
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
-        self.befriend, self.unfriend = self.social.befriend, self.social.unfriend
-        self.record = self.history.record
+
+    def befriend(self, id1, id2):
+        """Make two users friends.  Raises ValueError if they are the same user."""
+        check_texts(id1=id1, id2=id2)
+        self.social.befriend(id1, id2)
+
+    def unfriend(self, id1, id2):
+        """End a friendship, if there is one.  Raises ValueError if the ids are equal."""
+        check_texts(id1=id1, id2=id2)
+        self.social.unfriend(id1, id2)
+
+    def record(self, user, timestamp, amount):
+        """Record a purchase without judging it."""
+        check_texts(user=user, timestamp=timestamp, amount=amount)
+        self.history.record(user, timestamp, amount)
 
     def purchase(self, user, timestamp, amount):
-        """Judge a purchase, then record it.  Return its window's Baseline if anomalous, else None.
-
-        Raises Malformed, and changes nothing, if the timestamp or the amount is not valid.
-        """
+        """Judge a purchase, then record it.  Return the Flag of its window if it is anomalous,
+        else None."""
+        check_texts(user=user, timestamp=timestamp, amount=amount)
         flag = self.flag(user, self.history.amounts[amount])
         self.record(user, timestamp, amount)
         return flag
@@ -1002,12 +1031,12 @@ CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and NULs after a crash
 
-# Event type -> (its fields, in the order of the method's arguments; the Detector's method, which
-# returns None).  The names of fields with ids begin with "id".  What the method of a new type
-# changes, Snapshot must write, or --resume forgets it.
-EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.record),
-          "befriend": (("id1", "id2"), lambda detector: detector.befriend),
-          "unfriend": (("id1", "id2"), lambda detector: detector.unfriend)}
+# Event type -> (its fields, in the order of the method's arguments; the method of a Detector's
+# social network or history, which returns None).  The names of fields with ids begin with "id".
+# What the method of a new type changes, `snapshot_lines` must write, or --resume forgets it.
+EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.history.record),
+          "befriend": (("id1", "id2"), lambda detector: detector.social.befriend),
+          "unfriend": (("id1", "id2"), lambda detector: detector.social.unfriend)}
 
 # Text without escapes, control characters or surrogates (bytes that are not UTF-8).
 _TEXT = r'[^"\\\x00-\x1f\ud800-\udfff]{1,80}'
@@ -1386,6 +1415,23 @@ def read_parameters(log, chunks, degree, tracked):
     return degree, tracked, header, chain([head], chunks)
 
 
+def read_state(log, chunks, degree, tracked, deviations):
+    """Return (an empty Detector, the Position in the stream, the chunks to replay) of a batch log.
+
+    The arguments are those of `read_parameters` and Detector.  A Detector with a larger T than the
+    snapshot that it is loaded from has that snapshot's T as its `least_tracked`.  Raises Failure.
+    """
+    degree, tracked, header, chunks = read_parameters(log, chunks, degree, tracked)
+    detector = Detector(degree, tracked, deviations)
+    try:
+        position = Position.from_header(header)
+        if "stream_lines" in header:
+            detector.least_tracked = min(tracked, whole_number(header.get("T"), 2))
+    except ValueError as error:
+        raise Failure(f"{log.name}: {error}", 2) from None
+    return detector, position, chunks
+
+
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
 Judged.__doc__ = """A purchase that was judged.
 
@@ -1417,12 +1463,12 @@ ends: the first and the last of these lines (bytes), or None if there are none
 def replay(chunks, detector, purchase=None, strict=False):
     """Apply the events of a log to a Detector in order, and yield the Findings of each chunk.
 
-    purchase(user, timestamp, amount), by default `detector.record`, applies a purchase, and
+    purchase(user, timestamp, amount), by default `detector.history.record`, applies a purchase, and
     returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised,
     after Findings that hold the malformed line, but do not count it.
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
-    purchase = methods["purchase"] = purchase or detector.record
+    purchase = methods["purchase"] = purchase or detector.history.record
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         rows = usual_lines(frozenset(_UNQUOTED.findall(text[:500]))).findall(text)
@@ -1476,7 +1522,7 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
             window = n, baseline(n, total, squares) if n > 1 else None
         else:
             flag = detector.flag(user, cents)
-        detector.record(user, timestamp, amount)
+        detector.history.record(user, timestamp, amount)
         timestamps.append(when)
         if flag and "audience" in needs:
             audience = detector.social.audience(user, detector.degree)
@@ -1706,27 +1752,66 @@ class Snapshot(Output):
     name, help = "snapshot", "write a batch log that stands for all that was read"
 
     def complete(self):
-        detector = self.context.detector
-        ids, amounts = Memo(as_json, sys.maxsize), Memo(amount_text)
-        rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
-                for purchase in purchases]
-        # Two stable sorts by plain keys are faster than one by (timestamp, seq).
-        rows.sort(key=lambda row: row[0][1])
-        rows.sort(key=lambda row: row[0][0])
-        earliest = rows[0][0][0] if rows else "1970-01-01 00:00:00"
-        position = self.context.stream_totals.position
-        self.write(f'{{"D":"{detector.degree}", "T":"{detector.least_tracked}", '
-                   f'"stream_lines":"{position.lines}", "stream_first":"{position.first}", '
-                   f'"stream_last":"{position.last}"}}\n')
-        for user, friends in sorted(detector.social.friends.items()):
-            self.write("".join(f'{{"event_type":"befriend", "timestamp":"{earliest}", '
-                               f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
-                               for friend in sorted(friends) if user < friend))
-        for start in range(0, len(rows), 1000):
-            self.write("".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
-                               f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
-                               for (timestamp, seq, amount), user in rows[start:start + 1000]))
+        detector, position = self.context.detector, self.context.stream_totals.position
+        for lines in snapshot_lines(detector, position):
+            self.write(lines)
         super().complete()
+
+
+def snapshot_lines(detector, position):
+    """Yield the text of a snapshot, some lines at a time."""
+    ids, amounts = Memo(as_json, sys.maxsize), Memo(amount_text)
+    rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
+            for purchase in purchases]
+    # Two stable sorts by plain keys are faster than one by (timestamp, seq).
+    rows.sort(key=lambda row: row[0][1])
+    rows.sort(key=lambda row: row[0][0])
+    earliest = rows[0][0][0] if rows else "1970-01-01 00:00:00"
+    yield (f'{{"D":"{detector.degree}", "T":"{detector.least_tracked}", '
+           f'"stream_lines":"{position.lines}", "stream_first":"{position.first}", '
+           f'"stream_last":"{position.last}"}}\n')
+    for user, friends in sorted(detector.social.friends.items()):
+        yield "".join(f'{{"event_type":"befriend", "timestamp":"{earliest}", '
+                      f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
+                      for friend in sorted(friends) if user < friend)
+    for start in range(0, len(rows), 1000):
+        yield "".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
+                      f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
+                      for (timestamp, seq, amount), user in rows[start:start + 1000])
+
+
+def save(detector, path):
+    """Write the snapshot of a Detector, which replaces an old file once it is complete.
+
+    Raises Failure if it cannot be opened, or if a run is using it, and OSError if writing fails.
+    """
+    file = OutputFile("--snapshot", path)
+    try:
+        file.open_old(lock=True)
+        file.open()
+        for lines in snapshot_lines(detector, Position()):
+            file.write(lines.encode(errors="backslashreplace"))
+        file.complete()
+        file.replace()
+    finally:
+        file.discard()
+
+
+def load(path, degree=None, tracked=None, deviations=3):
+    """Return a Detector with the state that a batch log or a snapshot describes.
+
+    degree and tracked, ints, are used instead of the log's D and T.  The Detector's `skipped` is
+    the number of malformed lines, and its `reason` tells why the first one is malformed, or is "".
+    Raises Failure if the log cannot be read, has no D and T, or has malformed lines and no event.
+    """
+    log = Log(Place("BATCH", path))
+    with log.file:
+        detector, _, chunks = read_state(log, log.chunks(), degree, tracked, deviations)
+        totals = Totals(log, ignore)
+        for findings in replay(chunks, detector):
+            totals.add(findings)
+    detector.skipped, detector.reason = totals.counts["skipped"], totals.reason
+    return detector
 
 
 # ---------------------------------------------------------------------- report
@@ -2430,32 +2515,19 @@ class Run:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
         batch, stream = (Totals(log, ignore if args.strict else console.info)
                          for log in (batch_log, stream_log))
-        degree, tracked, header, self.batch_chunks = read_parameters(
-            batch_log, batch_log.chunks(on_read=console.progress(batch, batch_log.size)),
-            args.degree, args.tracked)
-        self.context = Context(Detector(degree, tracked, args.sd), batch, stream, console)
-        if args.resume or "stream_lines" in header:
-            self.go_on_from(header)
+        chunks = batch_log.chunks(on_read=console.progress(batch, batch_log.size))
+        detector, position, self.batch_chunks = read_state(
+            batch_log, chunks, args.degree, args.tracked, args.sd)
+        if detector.least_tracked < detector.tracked:
+            console.warn(f"{batch.name}: holds only the last {detector.least_tracked} purchases of "
+                         f"each user, so a window of {detector.tracked} may lack some")
+        if args.resume:
+            stream_log.skip(position)
+            stream.position, self.lines_before = position, position.lines
+        self.context = Context(detector, batch, stream, console)
         self.outputs = [kind(file, self.context) for (kind, _), file in zip(args.outputs, files)]
         for output in self.outputs:
             self.stack.callback(output.discard)
-
-    def go_on_from(self, header):
-        """Take T and, with --resume, the Position in STREAM from the header of a snapshot."""
-        detector, batch, stream, console = self.context
-        try:
-            position = Position.from_header(header)
-            is_snapshot = "stream_lines" in header
-            held = whole_number(header.get("T"), 2) if is_snapshot else detector.tracked
-        except ValueError as error:
-            raise Failure(f"{batch.name}: {error}", 2) from None
-        if detector.tracked > held:
-            console.warn(f"{batch.name}: holds only the last {held} purchases of each user, so a "
-                         f"window of {detector.tracked} may lack some")
-            detector.least_tracked = held
-        if self.args.resume:
-            stream.log.skip(position)
-            stream.position, self.lines_before = position, position.lines
 
     def load(self):
         """Build the state from the batch log.
