@@ -2382,8 +2382,7 @@ def k_of_n(text):
     """Return (K, N) of "K/N", 1 <= K <= N.  Raises ArgumentTypeError."""
     match = re.fullmatch("([0-9]{1,18})/([0-9]{1,18})", text)
     if not (match and 1 <= int(match[1]) <= int(match[2])):
-        raise argparse.ArgumentTypeError(
-            f"{quoted(text)} is not K/N with whole numbers K from 1 to N")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not K/N with K from 1 to N")
     return int(match[1]), int(match[2])
 
 
@@ -2402,39 +2401,34 @@ def make_parser():
         # A fixed width saves the time to look up that of the terminal.
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
         epilog=EPILOG, allow_abbrev=False)
-    add, positive = parser.add_argument, partial(number_from, 1)
+    add, from_1, from_2 = parser.add_argument, partial(number_from, 1), partial(number_from, 2)
     add("files", nargs="*", help=argparse.SUPPRESS)
     add("--batch-log", metavar="FILE", help="the log that builds the state")
     add("--stream-log", metavar="FILE", help='the log that is judged ("-": standard input)')
     for kind in OUTPUTS:
         add(f"--{kind.name}", metavar="FILE", help=kind.help)
-    add("-D", "--degree", type=positive, metavar="N",
-        help="degrees of the network, instead of the batch log's D")
-    add("-T", "--tracked", type=partial(number_from, 2), metavar="N",
-        help="purchases in the window, instead of the batch log's T")
-    add("--sd", type=decimal, default=3, metavar="N", help="flag above mean + N sd (default: 3)")
+    add("-D", "--degree", type=from_1, metavar="N", help="network degrees, instead of BATCH's D")
+    add("-T", "--tracked", type=from_2, metavar="N", help="window size, instead of BATCH's T")
+    add("--sd", type=decimal, default=3, metavar="N", help="flag above mean + N sd (default 3)")
     add("--resume", action="store_true", help="skip the lines that BATCH, a snapshot, covers")
     add("--strict", action="store_true", help="end at the first malformed line")
-    add("--jobs", type=positive, metavar="N",
-        help="number of processes that judge (default: up to one per processor)")
-    add("--shard", type=k_of_n, default=(1, 1), metavar="K/N",
-        help="judge only the K-th of N parts of STREAM")
+    add("--jobs", type=from_1, metavar="N", help="processes (default: up to one per processor)")
+    add("--shard", type=k_of_n, default=(1, 1), metavar="K/N", help="judge only part K of N")
     add("-q", "--quiet", action="store_true", help="say only what went wrong or was skipped")
     add("-V", "--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
 def parse(arguments):
-    """Return the options, with `outputs` as (class, path).  SystemExit: only help was wanted."""
-    parser, end = make_parser(), [*arguments, "--"].index("--")
+    """Return the options, with `outputs` as (class, path).  SystemExit: help has been shown."""
+    parser, end = make_parser(), [*arguments, "--"].index("--")     # where only names follow
     args = parser.parse_intermixed_args(arguments[:end])
     options = vars(args)
     files = [*args.files, *arguments[end + 1:]]         # which argparse may lose after a "--"
     unnamed = [name for name in FILES if options[name] is None]
     if files and len(files) != len(unnamed):
-        noun = "file" if len(files) == 1 else "files"
-        parser.error(f'give BATCH STREAM OUTPUT ("-": standard output), not {len(files)} {noun} '
-                     f"by place and {len(FILES) - len(unnamed)} by name")
+        parser.error('give BATCH STREAM OUTPUT ("-": standard output), not '
+                     f"{len(files)} of them by place and {len(FILES) - len(unnamed)} by name")
     options.update(zip(unnamed, files or map(FILES.get, unnamed)))
     if "" in options.values():
         parser.error("the name of a file is empty")
@@ -2445,7 +2439,7 @@ def parse(arguments):
     args.outputs = [(kind, options[kind.name]) for kind in OUTPUTS if options[kind.name]]
     for path in (args.batch_log, args.stream_log, *(path for _, path in args.outputs)):
         try:
-            path == "-" or os.path.abspath(path)
+            path == "-" or os.path.abspath(path)        # only a relative name needs the folder
         except FileNotFoundError:
             raise Failure(f"{path}: the working folder has been deleted", 2) from None
     return args
@@ -2472,7 +2466,7 @@ def main(arguments=None):
         return 128 + signals.received
     except EXPECTED_ERRORS as error:
         status = getattr(error, "status", 1)
-        console.warn(explained(error) + f"; {run.unchanged()}" * (status == 1))
+        console.warn(explained(error) + (f"; {run.unchanged()}" if status == 1 else ""))
         return status
     finally:
         console.write("")

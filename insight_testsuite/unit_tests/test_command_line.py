@@ -64,7 +64,7 @@ class Files(FolderTest):
         """A file is given by its place or by its name."""
         for name in "--batch-log", "--stream-log", "--output":
             for arguments in (name, self.path("other"), *self.files), (*self.files, name, self.path("other")):
-                self.assertIn("not 3 files by place and 1 by name", self.assert_fails(2, *arguments))
+                self.assertIn("not 3 of them by place and 1 by name", self.assert_fails(2, *arguments))
         self.assertFalse(os.path.exists(self.path("other")))
 
     def test_places_are_those_of_the_files_without_a_name(self):

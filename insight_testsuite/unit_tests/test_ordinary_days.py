@@ -363,7 +363,8 @@ class UsageTest(FolderTest):
     def test_none_or_all_three_files(self):
         for files in self.files[:1], self.files[:2], self.files + ["more"]:
             said = self.assert_fails(2, *files)
-            self.assertIn('give BATCH STREAM OUTPUT ("-": standard output), not %d file' % len(files), said)
+            self.assertIn('give BATCH STREAM OUTPUT ("-": standard output), not %d of them by place and 0 by name'
+                          % len(files), said)
 
     def test_messages(self):
         for arguments, text in (
