@@ -2407,7 +2407,7 @@ def make_parser():
     add("--stream-log", metavar="FILE", help='the log that is judged ("-": standard input)')
     for kind in OUTPUTS:
         add(f"--{kind.name}", metavar="FILE", help=kind.help)
-    add("-D", "--degree", type=from_1, metavar="N", help="network degrees, instead of BATCH's D")
+    add("-D", "--degree", type=from_1, metavar="N", help="network degree, instead of BATCH's D")
     add("-T", "--tracked", type=from_2, metavar="N", help="window size, instead of BATCH's T")
     add("--sd", type=decimal, default=3, metavar="N", help="flag above mean + N sd (default 3)")
     add("--resume", action="store_true", help="skip the lines that BATCH, a snapshot, covers")
@@ -2424,7 +2424,7 @@ def parse(arguments):
     parser, end = make_parser(), [*arguments, "--"].index("--")     # where only names follow
     args = parser.parse_intermixed_args(arguments[:end])
     options = vars(args)
-    files = [*args.files, *arguments[end + 1:]]         # which argparse may lose after a "--"
+    files = [*args.files, *arguments[end + 1:]]     # argparse itself can lose those after "--"
     unnamed = [name for name in FILES if options[name] is None]
     if files and len(files) != len(unnamed):
         parser.error('give BATCH STREAM OUTPUT ("-": standard output), not '
@@ -2439,7 +2439,8 @@ def parse(arguments):
     args.outputs = [(kind, options[kind.name]) for kind in OUTPUTS if options[kind.name]]
     for path in (args.batch_log, args.stream_log, *(path for _, path in args.outputs)):
         try:
-            path == "-" or os.path.abspath(path)        # only a relative name needs the folder
+            if path != "-":
+                os.path.abspath(path)       # asks for the folder if the name is relative
         except FileNotFoundError:
             raise Failure(f"{path}: the working folder has been deleted", 2) from None
     return args
