@@ -47,6 +47,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)    # no traceback from the imports below
 
 # Modules for some runs only are imported where used: start-up takes longer than a short log.
+import argparse
 import contextlib
 import errno
 import gc
@@ -66,7 +67,6 @@ from itertools import accumulate, chain, compress, islice, takewhile
 from math import isqrt, log10
 from operator import add, itemgetter, mul
 from sys import intern
-from types import SimpleNamespace
 
 __all__ = ["Detector", "load", "save", "read_event", "Baseline", "Flag", "Malformed", "Failure",
            "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars",
@@ -811,14 +811,18 @@ class Place:
     """
 
     def __init__(self, option, path, standard=0):
-        self.option, self.path, self.target = option, path, os.path.realpath(path)
+        self.option, self.path, self.target = option, path, path
         self.number = descriptor(path, standard)
         self.called = STANDARD.get(self.number, path)
         closed = {number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr))
                   if stream is None}
         try:
+            if self.number is None:
+                self.target = os.path.realpath(path)
             self.status = os.stat(self.target if self.number is None else self.number)
         except FileNotFoundError:
+            if self.target == path and not os.path.isabs(path):
+                raise Failure(f"{path}: the working folder has been deleted", 2) from None
             self.status = None
         except (OSError, OverflowError) as error:
             if self.number is None:
@@ -1122,10 +1126,12 @@ def read_event(line):
     return event_type, [field(name) for name in EVENTS[event_type][0]]
 
 
-def whole_number(text, least):
-    """Return the int, at least `least`, of a text of 1-18 digits.  Raises ValueError otherwise."""
+def whole_number(text, least, name=""):
+    """Return the int, at least `least`, of a text of 1-18 digits.  Otherwise raises ValueError,
+    whose message begins with `name`."""
     if not (isinstance(text, str) and re.fullmatch("[0-9]{1,18}", text) and int(text) >= least):
-        raise ValueError(f"{quoted(str(text))} is not a whole number from {least} to 10^18 - 1")
+        raise ValueError(
+            f"{name}{quoted(str(text))} is not a whole number from {least} to 10^18 - 1")
     return int(text)
 
 
@@ -1403,13 +1409,13 @@ def read_parameters(log, chunks, degree, tracked):
                    if not value and name not in header]
         if missing:
             raise ValueError(f"it lacks {' and '.join(missing)}")
-        degree = degree or whole_number(header.get("D"), 1)
-        tracked = tracked or whole_number(header.get("T"), 2)
+        degree = degree or whole_number(header.get("D"), 1, "D ")
+        tracked = tracked or whole_number(header.get("T"), 2, "T ")
     except ValueError as error:
         if not both_given:
             reason = kind_of_file(log.head, str(error)) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
-                          f"no D and T: {reason}", 2) from None
+                          f"no valid D and T: {reason}", 2) from None
     if not both_given or ("event_type" not in header and ("D" in header or "T" in header)):
         head = b"\n" * number + rest
     return degree, tracked, header, chain([head], chunks)
@@ -1536,10 +1542,15 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
 # --------------------------------------------------------------------- outputs
 
 class Console:
-    """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored."""
+    """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored.
+
+    A terminal that an output is written to gets no progress line, so that each line of the
+    output begins a line of the screen.  Nor does a terminal without escape sequences.
+    """
 
     def __init__(self):
         self.quiet, self.wipe = False, ""       # wipe: the text that clears the progress line
+        self.outputs = ()                       # paths of the run's outputs
         self.warned = ""                        # the last message
 
     def warn(self, text):
@@ -1560,17 +1571,26 @@ class Console:
             sys.stderr.flush()
             self.wipe = wipe
 
+    def has_progress_line(self):
+        """Return whether progress is shown."""
+        dumb = os.environ.get("TERM", "dumb") == "dumb"
+        if self.quiet or dumb or not (sys.stderr and sys.stderr.isatty()):
+            return False
+        files = [1 if path == "-" else path for path in self.outputs]
+        return not any(file == "/dev/tty" or os.path.exists(file) and os.path.samefile(file, 2)
+                       for file in files)
+
     def progress(self, totals, size):
         """Return an on_read function for Log.chunks that shows progress up to 4 times a second:
         how much of `size` bytes has been read or, for a pipe (size 0), the counts in its Totals.
         """
-        if self.quiet or not (sys.stderr and sys.stderr.isatty()):
+        if not self.has_progress_line():
             return ignore
         start = arrived_at = time.monotonic()
-        due, done = start + 1, 0
+        due, done, width = start + 1, 0, 80
 
         def on_read(data):
-            nonlocal due, done, arrived_at
+            nonlocal due, done, arrived_at, width
             now = time.monotonic()
             if data:
                 done, arrived_at = done + len(data), now
@@ -1582,7 +1602,10 @@ class Console:
             else:
                 text = (f"{totals.lines:,} lines, {totals.counts['flagged']:,} flagged, "
                         f"last line {now - arrived_at:.0f} s ago")
-            self.write(f"\r{printable(os.path.basename(totals.name))}: {text}\x1b[K", "\r\x1b[K")
+            with contextlib.suppress(OSError):      # asked each time: it can be resized
+                width = os.get_terminal_size(2).columns or width
+            line = f"{printable(os.path.basename(totals.name))}: {text}"
+            self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
 
         return on_read
 
@@ -2738,131 +2761,94 @@ FILES = {"batch_log": os.path.join(ROOT, "log_input", "batch_log.json"),
          "stream_log": os.path.join(ROOT, "log_input", "stream_log.json"),
          "output": os.path.join(ROOT, "log_output", "flagged_purchases.json")}
 EPILOG = """\
-BATCH, STREAM and OUTPUT are by default the project's own
-log_input/batch_log.json, log_input/stream_log.json and
-log_output/flagged_purchases.json.
+BATCH, STREAM and OUTPUT are by default the project's log_input/batch_log.json,
+log_input/stream_log.json and log_output/flagged_purchases.json.
 
-examples:
-  %(prog)s batch_log.json stream_log.json flagged_purchases.json
+two examples, of which the second is live and writes each flag at once:
   %(prog)s -D 3 -T 100 batch_log.json stream_log.json flagged.json
   tail -n +1 -F purchases.log | %(prog)s batch_log.json - -
 
-The last is a live monitor: where STREAM is a pipe and OUTPUT "-", each flagged
-purchase is written as soon as it has been read.
+exit status: 0 done, 1 failed midway, 2 could not start, 128 + N signal N"""
 
-exit status: 0 done, 1 failed midway, 2 could not start, 129 SIGHUP, 130 Ctrl-C,
-143 SIGTERM."""
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """Raise a Failure, with the most frequent messages of argparse in plainer words."""
+        for theirs, ours in (
+                ("^argument ", ""), (": expected one argument$", " needs a value"),
+                (": ignored explicit argument .*", " takes no value"),
+                ("^unrecognized arguments:", "there is no option"),
+                (r"option -([dt]).*", r"option -\1: D and T are capitals")):
+            message = re.sub(theirs, ours, message)
+        raise Failure(f"{message} (see --help)", 2)
+
+
+def number_from(least, text):
+    """Return a whole number, at least `least`.  Raises ArgumentTypeError."""
+    try:
+        return whole_number(text, least)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(error) from None
 
 
 def k_of_n(text):
-    """Return (K, N) of "K/N", 1 <= K <= N.  Raises ValueError."""
-    k, _, n = text.partition("/")
-    with contextlib.suppress(ValueError):
-        k, n = whole_number(k, 1), whole_number(n, 1)
-        if k <= n:
-            return k, n
-    raise ValueError(f"{quoted(text)} is not K/N with whole numbers K from 1 to N")
+    """Return (K, N) of "K/N", 1 <= K <= N.  Raises ArgumentTypeError."""
+    match = re.fullmatch("([0-9]{1,18})/([0-9]{1,18})", text)
+    if not (match and 1 <= int(match[1]) <= int(match[2])):
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not K/N with K from 1 to N")
+    return int(match[1]), int(match[2])
 
 
 def decimal(text):
-    """Return a decimal number from 0 up in its shortest form.  Raises ValueError."""
+    """Return a decimal number from 0 up in its shortest form.  Raises ArgumentTypeError."""
     if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,15})?", text):
-        raise ValueError(f"{quoted(text)} is not a decimal number from 0 up")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a decimal number from 0 up")
     return plain_number(text)
 
 
-positive, at_least_two = partial(whole_number, least=1), partial(whole_number, least=2)
-# Option -> (function that reads its value, or None; the value's name; help).  A row adds an option.
-OPTIONS = {
-    "--batch-log": (str, "FILE", "the log that builds the state"),
-    "--stream-log": (str, "FILE", 'the log whose purchases are judged ("-": standard input)'),
-    **{f"--{kind.name}": (str, "FILE", kind.help) for kind in OUTPUTS},
-    "-D --degree": (positive, "N", "degrees of the network, instead of the batch log's D"),
-    "-T --tracked": (at_least_two, "N", "purchases in the window, instead of the batch log's T"),
-    "--sd": (decimal, "N", "flag above mean + N standard deviations (default: 3)"),
-    "--resume": (None, "", "go on after the lines of STREAM that BATCH, a snapshot, stands for"),
-    "--strict": (None, "", "end at the first malformed line"),
-    "--jobs": (positive, "N", "number of processes that judge (default: up to one per processor)"),
-    "--shard": (k_of_n, "K/N", "judge only the K-th of N parts of STREAM; their outputs, but for a "
-                              "report, can be joined"),
-    "-q --quiet": (None, "", "say only what went wrong, and how many lines were skipped"),
-    "-V --version": (None, "", "show the version and end"),
-    "-h --help": (None, "", "show this help and end")}
-DEFAULTS = {**{names.rpartition("--")[2].replace("-", "_"): None for names in OPTIONS},
-            "sd": 3, "shard": (1, 1), "to_print": None}
-
-
-def usage_error(message):
-    """Return the Failure for a command line that cannot be understood."""
-    return Failure(f"{message} (see --help)", 2)
-
-
 def make_parser():
-    """Return an ArgumentParser for OPTIONS, which raises Failure instead of exiting."""
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message):
-            raise usage_error(message)
-
-    def checked(read, text):
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
+    """Return an ArgumentParser with the program's options."""
     parser = Parser(
         prog="anomaly_detection.py", usage="%(prog)s [options] [BATCH STREAM OUTPUT]",
-        description="Flag the purchases of STREAM that are anomalous within the buyer's\n"
-                    "social network.", epilog=EPILOG, allow_abbrev=False, add_help=False,
+        description="Flag the purchases of STREAM that are anomalous within a social network.",
         # A fixed width saves the time to look up that of the terminal.
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=80))
-    parser.add_argument("files", nargs="*", help=argparse.SUPPRESS)
-    for names, (read, metavar, text) in OPTIONS.items():
-        value = {"type": partial(checked, read), "metavar": metavar}
-        parser.add_argument(*names.split(), help=text,
-                            **value if read else {"action": "store_true"})
-    parser.set_defaults(**DEFAULTS)
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, width=80),
+        epilog=EPILOG, allow_abbrev=False)
+    add, from_1, from_2 = parser.add_argument, partial(number_from, 1), partial(number_from, 2)
+    add("files", nargs="*", help=argparse.SUPPRESS)
+    add("--batch-log", metavar="FILE", help="the log that builds the state")
+    add("--stream-log", metavar="FILE", help='the log that is judged ("-": standard input)')
+    for kind in OUTPUTS:
+        add(f"--{kind.name}", metavar="FILE", help=kind.help)
+    add("-D", "--degree", type=from_1, metavar="N", help="network degree, instead of BATCH's D")
+    add("-T", "--tracked", type=from_2, metavar="N", help="window size, instead of BATCH's T")
+    add("--sd", type=decimal, default=3, metavar="N", help="flag above mean + N sd (default 3)")
+    add("--resume", action="store_true", help="skip the lines that BATCH, a snapshot, covers")
+    add("--strict", action="store_true", help="end at the first malformed line")
+    add("--jobs", type=from_1, metavar="N", help="processes (default: up to one per processor)")
+    add("--shard", type=k_of_n, default=(1, 1), metavar="K/N", help="judge only part K of N")
+    add("-q", "--quiet", action="store_true", help="say only what went wrong or was skipped")
+    add("-V", "--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
-def parse_options(arguments):
-    """Return the options, read by argparse.  `to_print` is the help or version.  Raises Failure."""
-    parser = make_parser()
-    args, unknown = parser.parse_known_intermixed_args(arguments)
-    if unknown:
-        from difflib import get_close_matches
-        option = next((word for word in unknown if word.startswith("-")), unknown[0])
-        similar = get_close_matches(option, re.findall("--[a-z-]+", parser.format_help()), 1)
-        raise usage_error(f"there is no option {quoted(option)}"
-                          + "".join(f", perhaps {name} is meant" for name in similar))
-    args.to_print = (parser.format_help() if args.help else
-                     f"{parser.prog} {__version__}\n" if args.version else None)
-    return args
-
-
 def parse(arguments):
-    """Return the options of a command line.  `outputs` lists (class, path).  Raises Failure."""
-    if any(argument.startswith("-") and argument != "-" for argument in arguments):
-        args = parse_options(arguments)
-    else:                       # a short run takes 20 % less time without argparse
-        args = SimpleNamespace(**DEFAULTS, files=arguments)
+    """Return the options, with `outputs` as (class, path).  SystemExit: help has been shown."""
+    parser, end = make_parser(), [*arguments, "--"].index("--")     # where only names follow
+    args = parser.parse_intermixed_args(arguments[:end])
     options = vars(args)
-    for name, path in zip(FILES, args.files):
-        if options[name] is not None:
-            raise usage_error(f"--{name.replace('_', '-')} is given twice, by place and by name")
-        options[name] = path
-    missing = [name for name in FILES if options[name] is None]
-    if args.files and missing or len(args.files) > len(FILES):
-        raise usage_error('give BATCH STREAM OUTPUT ("-": standard output), '
-                          f"not {len(args.files)} file{'s' * (len(args.files) > 1)}")
-    options.update((name, FILES[name]) for name in missing)
+    files = [*args.files, *arguments[end + 1:]]     # argparse itself can lose those after "--"
+    unnamed = [name for name in FILES if options[name] is None]
+    if files and len(files) != len(unnamed):
+        parser.error('give BATCH STREAM OUTPUT ("-": standard output), not '
+                     f"{len(files)} of them by place and {len(FILES) - len(unnamed)} by name")
+    options.update(zip(unnamed, files or map(FILES.get, unnamed)))
     if "" in options.values():
-        raise usage_error("the name of a file is empty")
+        parser.error("the name of a file is empty")
     if args.batch_log == "-":
-        raise usage_error('BATCH cannot be "-", only STREAM can')
+        parser.error('BATCH cannot be "-", only STREAM can')
     if args.snapshot and args.shard[0] < args.shard[1]:
-        raise usage_error("--snapshot needs the last --shard: only that reads all of STREAM")
+        parser.error("--snapshot needs the last --shard: only that reads all of STREAM")
     args.outputs = [(kind, options[kind.name]) for kind in OUTPUTS if options[kind.name]]
     return args
 
@@ -2871,12 +2857,13 @@ def main(arguments=None):
     """Run the command line, and return the exit status."""
     console, signals = Console(), Signals()
     try:
-        args = parse(sys.argv[1:] if arguments is None else arguments)
-        if args.to_print:
+        try:
+            args = parse(sys.argv[1:] if arguments is None else arguments)
+        except SystemExit:
             with contextlib.suppress(BrokenPipeError):      # the reader has closed the pipe
-                print(args.to_print, end="", flush=True)
+                print(end="", flush=True)
             return 0
-        console.quiet = args.quiet
+        console.quiet, console.outputs = args.quiet, [path for _, path in args.outputs]
         signals.catch()
         return Run(args, console, signals).execute()
     except EXPECTED_ERRORS as error:

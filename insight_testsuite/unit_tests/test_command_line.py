@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -63,8 +64,45 @@ class Files(FolderTest):
         """A file is given by its place or by its name."""
         for name in "--batch-log", "--stream-log", "--output":
             for arguments in (name, self.path("other"), *self.files), (*self.files, name, self.path("other")):
-                self.assertIn("given twice", self.assert_fails(2, *arguments))
+                self.assertIn("not 3 of them by place and 1 by name", self.assert_fails(2, *arguments))
         self.assertFalse(os.path.exists(self.path("other")))
+
+    def test_places_are_those_of_the_files_without_a_name(self):
+        self.do("--output", self.output, self.batch, self.stream)
+        self.assertEqual(self.read("output"), FLAGGED)
+        self.do("--batch-log", self.batch, self.stream, self.write("output", OLD))
+        self.assertEqual(self.read("output"), FLAGGED)
+
+    def test_names_that_begin_with_a_dash(self):
+        """After "--" every word is a name; before it, options may stand between names."""
+        self.write("-b", BATCH)
+        self.write("-s", STREAM)
+        for arguments in (["--", "-b", "-s", "--"], ["-q", "--", "-b", "-s", "-D"], ["batch", "-q", "--", "-s", "-f"],
+                          ["batch", "-D", "3", "stream", "-q", "--", "-T"], ["--output=-q", "--", "-b", "-s"]):
+            with self.subTest(arguments):
+                out, said = self.do(*arguments, cwd=self.folder)
+                output = "-q" if "--output=-q" in arguments else arguments[-1]
+                self.assertEqual(self.read(output), FLAGGED)
+                self.assertEqual(said == "", "-q" in arguments)
+
+    def test_the_working_folder_was_deleted(self):
+        """It is told if a name is relative to it, and does not matter otherwise."""
+        folder = self.path("folder")
+
+        def enter_and_delete():
+            os.mkdir(folder)
+            os.chdir(folder)
+            os.rmdir(folder)
+
+        for place in range(3):
+            files = [self.batch, self.stream, self.output]
+            files[place] = "relative"
+            said = self.assert_fails(2, *files, preexec_fn=enter_and_delete)
+            self.assertIn("relative: the working folder has been deleted", said)
+        self.assertIn("page: the working folder", self.assert_fails(2, "--report", "page", *self.files,
+                                                                    preexec_fn=enter_and_delete))
+        out, said = self.do(self.batch, "-", "-", data=STREAM, preexec_fn=enter_and_delete)
+        self.assertEqual(out, FLAGGED)
 
     def test_cannot_be_opened(self):
         missing, folder = self.path("missing"), self.path("folder")
@@ -202,6 +240,14 @@ class Settings(FolderTest):
                 self.write("batch", header + b"\n" + EVENTS)
                 self.assertIn(self.batch, self.assert_fails(2, *self.files))
 
+    def test_a_bad_header_says_which_number_is_wrong(self):
+        for header, told in [(b'{"D":"-2", "T":"50"}', "D '-2' is not a whole number from 1 to"),
+                             (b'{"D":2.0, "T":50}', "D '2.0' is not a whole number from 1 to"),
+                             (b'{"D":"3", "T":"1"}', "T '1' is not a whole number from 2 to"),
+                             (b'{"T":"50"}', "it lacks D"), (b'{"x":1}', "it lacks D and T")]:
+            self.write("batch", header + b"\n" + EVENTS)
+            self.assertIn(told, self.assert_fails(2, *self.files))
+
     def test_empty_batch_log(self):
         for empty in b"", b"\n \r\n", b"\xef\xbb\xbf":
             self.write("batch", empty)
@@ -336,6 +382,12 @@ class Messages(FolderTest):
         self.assertEqual(self.do(*self.files, "--quiet"), (b"", ""))
         self.assert_fails(2, "--quiet", self.path("missing"), self.stream, self.output)
 
+    def test_help_comes_before_errors(self):
+        for arguments in ["--help", "extra"], ["-h", "--no-such-option"], ["batch", "--help", "-D"]:
+            out, said = self.do(*arguments)
+            self.assertTrue(out.startswith(b"usage: "))
+            self.assertEqual(said, "")
+
     def test_version(self):
         out, said = self.do("--version")
         self.assertEqual(out, b"anomaly_detection.py %s\n" % anomaly_detection.__version__.encode())
@@ -348,18 +400,76 @@ class Messages(FolderTest):
                      "purchases.log | ", "batch_log.json - -", "live", "exit status"):
             self.assertIn(word, out.decode())
 
-    def test_progress_on_a_terminal_only(self):
-        """It comes after a second, and nothing of it stays."""
+    def open_terminal(self, columns=0):
+        """Open a terminal; return the descriptors of its screen's side and the program's side."""
         try:
+            import fcntl
             import pty
+            import termios
             import tty
         except ImportError:
             self.skipTest("no pseudo-terminals here")
         terminal, end = pty.openpty()
         self.addCleanup(os.close, terminal)
         tty.setraw(end)
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        return terminal, end
+
+    def rest_of(self, terminal):
+        """What a terminal still shows, until the program has ended."""
+        said = b""
+        with contextlib.suppress(OSError):      # Linux' way to say that the other end is closed
+            while True:
+                data = os.read(terminal, 1000)
+                if not data:
+                    break
+                said += data
+        return said.decode()
+
+    def shown_by(self, *arguments, columns=0, stdout=subprocess.PIPE, **environment):
+        """What a terminal shows of a live run whose every look at the clock takes 5 seconds."""
+        terminal, end = self.open_terminal(columns)
+        with patch("time.monotonic", side_effect=count(0, 5)):
+            process = self.start(*arguments, stdout=end if stdout is None else stdout, stderr=end,
+                                 env=environment, bufsize=0)
+        os.close(end)
+        for _ in range(3):
+            process.stdin.write(STREAM)
+            time.sleep(0.02)
+        process.stdin.close()
+        said = self.rest_of(terminal)
+        self.assertEqual(process.wait(DEADLINE), 0)
+        return said
+
+    def test_progress_fits_the_terminal(self):
+        """A longer line would go on to the next one, and stay.  A terminal of unknown width has 80 columns."""
+        for columns in 20, 40, 0:
+            said = self.shown_by(self.batch, "-", self.output, columns=columns, TERM="xterm")
+            lines = re.findall(r"\r([^\r\x1b]+)\x1b\[K", said)
+            if columns:
+                self.assertEqual(max(map(len, lines)), columns - 1)
+            else:
+                self.assertTrue(lines[-1].endswith(" s ago"), lines)
+            self.assertRegex(screen(said), r"\A%s\Z" % SUMMARY)
+
+    def test_no_progress_beside_an_output(self):
+        """Each line of it is a line of the terminal's, whatever the terminal is called."""
+        self.assertIn("ago", self.shown_by(self.batch, "-", "-", TERM="xterm"))      # a pipe takes it
+        for arguments in ([self.batch, "-", "-"], [self.batch, "-", "/dev/stderr"],
+                          [self.batch, "-", self.output, "--notify", "/dev/stdout"]):
+            with self.subTest(arguments):
+                said = self.shown_by(*arguments, stdout=None, TERM="xterm")
+                self.assertRegex(said, r"\A(\{[^\r\n\x1b]+\}\n){3}%s\Z" % SUMMARY)
+
+    def test_no_progress_without_escape_sequences(self):
+        for environment in {"TERM": "dumb"}, {}:
+            self.assertRegex(self.shown_by(self.batch, "-", self.output, **environment), r"\A%s\Z" % SUMMARY)
+
+    def test_progress_on_a_terminal_only(self):
+        """It comes after a second, and nothing of it stays."""
+        terminal, end = self.open_terminal()
         started = time.monotonic()
-        shown = self.start(self.batch, "-", self.output, stderr=end, bufsize=0)
+        shown = self.start(self.batch, "-", self.output, stderr=end, bufsize=0, env={"TERM": "xterm"})
         elsewhere = self.start(self.batch, "-", self.path("other"), bufsize=0)
         os.close(end)
         said = b""
@@ -371,14 +481,9 @@ class Messages(FolderTest):
         self.assertRegex(said, rb"\A\rstandard input: \d+ lines, \d+ flagged, last line \d+ s ago\x1b\[K[^\n]*\Z")
         self.assertGreater(time.monotonic(), started + 1, "progress was shown at once")
         shown.stdin.close()
-        with contextlib.suppress(OSError):      # Linux' way to say that the other end is closed
-            while True:
-                data = os.read(terminal, 1000)
-                if not data:
-                    break
-                said += data
+        said = said.decode() + self.rest_of(terminal)
         self.assertEqual(shown.wait(DEADLINE), 0)
-        self.assertRegex(screen(said.decode()), r"\A%s\Z" % SUMMARY)
+        self.assertRegex(screen(said), r"\A%s\Z" % SUMMARY)
         out, said = self.finish(elsewhere)
         self.assertRegex(said, r"\A%s\Z" % SUMMARY)
 
@@ -389,7 +494,7 @@ class Messages(FolderTest):
             def isatty(self):
                 return True
 
-        with contextlib.redirect_stderr(Terminal()) as terminal, \
+        with contextlib.redirect_stderr(Terminal()) as terminal, patch.dict(os.environ, TERM="xterm"), \
                 patch("time.monotonic", side_effect=count(0, 0.2)):
             self.assertEqual(anomaly_detection.main(["--jobs", "1", *self.files]), 0)
         progress = re.findall(r"\rbatch: (\d+)%, \d+ s left\x1b\[K", terminal.getvalue())
@@ -614,9 +719,9 @@ class RunSh(FolderTest):
         shutil.copy(os.path.join(ROOT, "run.sh"), self.project)
         os.mkdir(os.path.join(self.project, "log_output"))
 
-    def run_sh(self, *arguments, cwd="/", status=0, **environment):
+    def run_sh(self, *arguments, cwd="/", status=0, script=None, **environment):
         """Run `bash run.sh` with a relative or absolute path; return what it said."""
-        script = os.path.relpath(os.path.join(self.project, "run.sh"), cwd)
+        script = os.path.relpath(script or os.path.join(self.project, "run.sh"), cwd)
         done = subprocess.run(["bash", script, *arguments], cwd=cwd, timeout=DEADLINE, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env={**os.environ, "PYTHON": sys.executable, **environment})
@@ -643,6 +748,27 @@ class RunSh(FolderTest):
         self.write("python", b"#!/bin/sh\necho this one\n")
         os.chmod(self.path("python"), 0o755)
         self.assertEqual(self.run_sh(PYTHON=self.path("python")), "this one\n")
+
+    def test_relative_names_are_the_callers(self):
+        self.run_sh("--report", "page.html", "batch", "stream", "flags", cwd=self.folder)
+        self.assertEqual(self.read("flags"), FLAGGED)
+        self.assertTrue(os.path.exists(self.path("page.html")))
+        self.assertEqual(os.listdir(os.path.join(self.project, "log_output")), [])
+
+    def test_through_symbolic_links(self):
+        """An absolute one, a relative one, a chain of them through a linked folder."""
+        os.makedirs(self.path("usr/local/bin"))
+        os.symlink("usr/local", self.path("opt"))
+        os.symlink(os.path.join(self.project, "run.sh"), self.path("absolute"))
+        os.symlink("a copy/run.sh", self.path("relative"))
+        os.symlink("../../../a copy/run.sh", self.path("usr/local/bin/anomaly"))
+        os.symlink("opt/bin/anomaly", self.path("chain"))
+        for name, cwd in ("absolute", "/"), ("relative", self.folder), ("relative", "/"), ("chain", self.folder), (
+                "chain", self.project), ("opt/bin/anomaly", "/"):
+            with self.subTest(name=name, cwd=cwd):
+                self.write("a copy/log_output/flagged_purchases.json", OLD)
+                self.run_sh(cwd=cwd, script=self.path(name))
+                self.assertEqual(self.flagged(), FLAGGED)
 
     def test_a_cdpath_does_not_lead_astray(self):
         os.mkdir(self.path("elsewhere"))

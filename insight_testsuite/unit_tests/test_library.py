@@ -60,7 +60,7 @@ class LoadAndSave(MainTest):
         self.assertEqual((detector.skipped, detector.reason), (2, "not JSON: Expecting value at character 1"))
         self.write("batch", EVENTS)
         self.assertEqual(load(self.batch, 3, 50).skipped, 0)
-        for wrong, words in ((EVENTS, "no D and T"), (b"", "it is empty")):
+        for wrong, words in ((EVENTS, "no valid D and T"), (b"", "it is empty")):
             self.write("batch", wrong)
             with self.assertRaisesRegex(Failure, words):
                 load(self.batch)

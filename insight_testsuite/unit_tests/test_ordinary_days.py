@@ -366,13 +366,22 @@ class UsageTest(FolderTest):
     def test_none_or_all_three_files(self):
         for files in self.files[:1], self.files[:2], self.files + ["more"]:
             said = self.assert_fails(2, *files)
-            self.assertIn('give BATCH STREAM OUTPUT ("-": standard output), not %d file' % len(files), said)
+            self.assertIn('give BATCH STREAM OUTPUT ("-": standard output), not %d of them by place and 0 by name'
+                          % len(files), said)
 
     def test_messages(self):
         for arguments, text in (
                 (["--shard", "2"], "'2' is not K/N"),
                 (["-D", "9" * 23], "is not a whole number from 1 to 10^18 - 1"),
-                (["--repot", "r.html"], "there is no option '--repot', perhaps --report is meant"),
+                (["--repot", "r.html"], "there is no option --repot (see --help)"),
+                (["-d", "3"], "there is no option -d: D and T are capitals (see --help)"),
+                (["-t50"], "there is no option -t: D and T are capitals (see --help)"),
+                (["--report"], "anomaly_detection: --report needs a value (see --help)"),
+                (["--report", "--quiet"], "anomaly_detection: --report needs a value (see --help)"),
+                (["--help=3"], "anomaly_detection: -h/--help takes no value (see --help)"),
+                (["-D", "-2"], "-D/--degree: '-2' is not a whole number from 1 to"),
+                (["-T", "2.0"], "-T/--tracked: '2.0' is not a whole number from 2 to"),
+                (["--shard", "3/2"], "--shard: '3/2' is not K/N"),
                 (["--notify", "-", "--output", "-"], "standard output is given to both --notify and OUTPUT"),
                 (["--sd", "-1"], "'-1' is not a decimal number from 0 up"),
                 (["--sd", "x"], "'x' is not a decimal number from 0 up"),
@@ -431,7 +440,7 @@ class LogKindTest(FolderTest):
             with self.subTest(batch[:20]):
                 self.write("batch", batch)
                 said = self.assert_fails(2, *self.files)
-                self.assertIn("%s:%d: is this the batch log? its first line has no D and T: %s" % (
+                self.assertIn("%s:%d: is this the batch log? its first line has no valid D and T: %s" % (
                     self.batch, number, text), said)
         self.write("batch", BATCH)
         for stream, text in [(csv, "this is CSV; python3 -c "), (b"[\n" + STREAM + b"]\n", "this is a JSON array; jq "),
