@@ -85,7 +85,8 @@ _USUAL_AMOUNT = re.compile(r"[0-9]{1,15}\.[0-9]{2}")
 _AMOUNT = re.compile(r"(-?[0-9]{1,15})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?")
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:[.,]([0-9]{1,9}))?"
-    r"(?: ?(?:Z|([+-](?:[01][0-9]|2[0-3]))(?::?([0-5][0-9]))?))?")
+    r"(?: UTC| ?(?:Z|([+-](?:[01][0-9]|2[0-3]))(?::?([0-5][0-9]))?))?")
+_ID_NUMBER = re.compile(r"-?([0-9]{1,100})(?:\.([0-9]{1,99}))?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 def amount_in_cents(text):
@@ -116,7 +117,7 @@ def normalized_timestamp(text):
 
     The text is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.
     Raises Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally
-    with T for the blank, a fraction after `.` or `,` and a zone: Z, +02:00, +0200 or +02.
+    with T for the blank, a fraction after `.` or `,` and a zone: Z, " UTC", +02:00, +0200 or +02.
 
     >>> normalized_timestamp("2017-06-13T01:33:01,50+02:00")
     '2017-06-12 23:33:01.5'
@@ -137,14 +138,20 @@ def normalized_timestamp(text):
 def plain_number(text):
     """Return the id that a JSON number stands for: its shortest plain decimal text.
 
-    A number that is too long for amount_in_cents is returned unchanged.
+    A number of more than 100 digits, written or plain, is returned unchanged, and so is one with
+    an exponent of more than 3 digits.
 
-    >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3")]
-    ['7', '7', '1.5', '0', '1000']
+    >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3", "1e999")]
+    ['7', '7', '1.5', '0', '1000', '1e999']
     """
-    if not _AMOUNT.fullmatch(text):
+    match = _ID_NUMBER.fullmatch(text)
+    if not match or len("".join(match.groups(""))) > 100:
         return str(text)
-    return dollars(amount_in_cents(text)).rstrip("0").rstrip(".")
+    from decimal import Decimal
+    plain = f"{Decimal(text) or Decimal(0):f}"      # exact, and "0" for "-0.0"
+    if "." in plain:
+        plain = plain.rstrip("0").rstrip(".")
+    return plain if sum(map(str.isdigit, plain)) <= 100 else str(text)
 
 
 def dollars(cents):

@@ -32,12 +32,13 @@ def digits(rng, most):
 
 
 def number(rng):
-    """A JSON number, mostly within the grammar of amounts."""
+    """A JSON number, mostly within the grammar of amounts or ids."""
     if rng.random() < 0.5:
         return rng.choice(("0", "1", "7", "10", "-2", "-0"))
-    whole = rng.choice(("0", "7", str(rng.randrange(10 ** rng.randint(1, 15))), "9" * rng.choice((14, 15, 16))))
-    decimals = rng.choice(("", "", ".0", ".00", ".5", "." + digits(rng, 31)))
-    exponent = rng.choice(("",) * 5 + ("e0", "E+1", "e-2", "e%d" % rng.randint(-120, 120), "e00", "e1000000000"))
+    whole = rng.choice(("0", "7", str(rng.randrange(10 ** rng.randint(1, 15))), "9" * rng.choice((14, 15, 16, 99, 100))))
+    decimals = rng.choice(("", "", ".0", ".00", ".5", "." + digits(rng, 31), "." + "0" * rng.choice((84, 99, 100))))
+    exponent = rng.choice(("",) * 5 + ("e0", "E+1", "e-2", "e%d" % rng.randint(-120, 120), "e00", "e-099", "e999",
+                                       "e1000000000"))
     return rng.choice(("", "", "-")) + whole + decimals + exponent
 
 
@@ -65,7 +66,7 @@ def timestamp(rng):
                                 rng.choice((0, 59, rng.randint(0, 60))))
     fraction = rng.choice(("",) * 3 + (".5", ",25", ".000", rng.choice(".,") + digits(rng, 10)))
     hours, minutes = rng.choice(("00", "05", "23", "%02d" % rng.randint(0, 24))), rng.choice(("00", "30", "59", "60"))
-    zone = rng.choice(("",) * 4 + ("Z", rng.choice("+-") + hours + rng.choice(("", minutes, ":" + minutes))))
+    zone = rng.choice(("",) * 4 + ("Z", " UTC", rng.choice("+-") + hours + rng.choice(("", minutes, ":" + minutes))))
     day = "%s-%02d-%02d" % (year, month, day)
     return '"%s"' % (day + rng.choice("  T") + clock + fraction + rng.choice(("", "", " ") if zone else ("",)) + zone)
 
