@@ -776,6 +776,7 @@ def _no_constant(name):
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number,
                            parse_constant=_no_constant).decode
 NUMBER_IDS = Memo(plain_number)
+OTHER_EVENT_TYPE = 'event_type "'       # begins the kind of a readable line that is no event
 NESTING = 100       # levels; Python's own limit differs between versions and processes
 
 
@@ -817,7 +818,7 @@ def read_event(line):
         raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
     event_type = field("event_type")
     if event_type not in EVENTS:
-        raise Malformed(f'event_type "{quoted(event_type)[1:-1]}"',
+        raise Malformed(f'{OTHER_EVENT_TYPE}{quoted(event_type)[1:-1]}"',
                         f" is none of {', '.join(EVENTS)}")
     return event_type, [field(name) for name in EVENTS[event_type][0]]
 
@@ -829,65 +830,106 @@ def whole_number(text, least):
     return int(text)
 
 
-# First bytes of a file -> what it is, and a command that turns it into JSON lines.
-FORMATS = {b"\x1f\x8b": ("gzip", "gzip -dc"), b"BZh": ("bz2", "bzip2 -dc"),
-           b"\xfd7zXZ\0": ("lzma", "xz -dc"), b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
-           b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-           b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-           b"{\0": ("UTF-16", "iconv -f UTF-16LE -t UTF-8"),
-           b"\0{\0": ("UTF-16", "iconv -f UTF-16BE -t UTF-8")}
-FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
-            "csv.DictReader(sys.stdin, delimiter=\"%s\")]' <")
+# Commands of KINDS.  FILE stands for the log, NAME for the pattern's first group.
+_OBJECTS = "sed 's/^[^{]*//; s/}[^}]*$/}/' FILE"
+_CSV = ("python3 -c 'import csv, json; [print(json.dumps(row)) for row in csv.DictReader("
+        "open(0, encoding=\"utf-8-sig\", newline=\"\"), delimiter=\"%s\")]' < FILE")
+_EPOCH = "jq -c '(.timestamp | select(tonumber?)) |= (tonumber%s)' FILE"
+_MICROSECONDS = (r' * %d | round | "\(. / 1000000 | floor | todate[:19])'
+                 r'.\(. %% 1000000 + 1000000 | tostring[1:])Z"')
+_START = rb"\A(?:\xef\xbb\xbf|[\0\s])*"
+_COLUMNS = rb'"?(?!purchase|befriend|unfriend)[A-Za-z_][\w .-]*"?'
+_JSON_ARRAY = _START + rb"\[\s*(?:\{|\]\s*\Z)"
+_EVENT = rb'(?:event_type|D)'
+
+# What a log can be instead of JSON lines, the likeliest kind first: a pattern, the kind, and a
+# command that turns FILE into JSON lines.  A pattern that begins with \A is searched for in the
+# log's first bytes, any other one in its first unreadable lines.
+KINDS = [
+    (rb"\A\x1f\x8b", "gzip", "gzip -dc FILE"),
+    (rb"\ABZh[1-9]", "bzip2", "bzip2 -dc FILE"),
+    (rb"\A\xfd7zXZ\0", "xz", "xz -dc FILE"),
+    (rb"\A\x28\xb5\x2f\xfd", "zstd", "zstd -dc FILE"),
+    (rb"\APK\x03\x04", "a zip file", "unzip -p FILE"),
+    (rb"\A[\s\S]{257}ustar", "a tar file", "tar -xOf FILE"),
+    (rb"\A(?:\xfe\xff|\xff\xfe(?!\0\0))", "UTF-16", "iconv -f UTF-16 -t UTF-8 FILE"),
+    (rb"\A(?:[^\0]\0){2}", "UTF-16", "iconv -f UTF-16LE -t UTF-8 FILE"),
+    (rb"\A(?:\0[^\0]){2}", "UTF-16", "iconv -f UTF-16BE -t UTF-8 FILE"),
+    (_JSON_ARRAY, "a JSON array", "jq -c '.[]' FILE"),
+    (rb"\A(?=[^\n]*\Z)[^\r]+\r+[^\r]", "text with lines that end in CR", r"tr '\r' '\n' < FILE"),
+    *((_START + _COLUMNS + (separator + _COLUMNS) * 2 + rb"[^\n{]*\n(?:[^\n{]*%b){2}" % separator,
+       "CSV", _CSV % separator.decode()) for separator in (b",", b";", rb"\t")),
+    (_START + rb'\{(?:[^\n]*[,{\[])?[ \t\r]*\n\s*"', "JSON of several lines each", "jq -c . FILE"),
+    (rb'^\x1e\s*\{', "JSON with record separators (RFC 7464)", r"tr -d '\036' < FILE | jq -c ."),
+    (rb'^\{.*"([A-Za-z_]\w*)"\s*:\s*"\s*\{(?:[^"\\]|\\.)*\\"' + _EVENT + rb'\\"',
+     "JSON with each event as a text in a field", "jq -rc '.NAME // .' FILE"),
+    (rb'^"\s*\{\s*\\"', "JSON with each event as a text", "jq -r . FILE"),
+    (rb'^\{ *".*\}[ \t\r]*\{ *"', "JSON without newlines between the objects", "jq -c . FILE"),
+    (rb'^\{ *"[^][\n]*\} *, *\{ *"', "JSON with commas between the objects",
+     "sed '1s/^[^{]*/[/; $s/[^}]*$/]/' FILE | jq -c '.[]'"),
+    (rb'^(?:\s*,\s*\{\s*"|\{\s*".*\}\s*,\s*$)', "JSON with commas between the lines", _OBJECTS),
+    (rb'^(?!\s*["{])[^{\n]*\w[^{\n]*\{\s*"(?:.*")?' + _EVENT + rb'"\s*:',
+     "JSON with a text before each object", _OBJECTS),
+    (rb'^\{.*[\[:,] *\{(?:[^{}"\n]|"(?:[^"\\\n]|\\.)*")*?"' + _EVENT + rb'"\s*:', "JSON with each event nested in a field",
+     "jq -c '.. | select(.event_type? // .D?)' FILE"),
+    (rb'^\{.*[^\\]\\\\"[^\s,:}\]]', "JSON with doubled backslashes, as Postgres COPY writes it",
+     r"sed 's/\\\\/\\/g' FILE"),
+    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}"?\s*[,}]', "JSON with epoch seconds as timestamps",
+     _EPOCH % " | todate"),
+    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}\.[0-9]+"?\s*[,}]',
+     "JSON with epoch seconds as timestamps", _EPOCH % (_MICROSECONDS % 1000000)),
+    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{12,13}"?\s*[,}]',
+     "JSON with epoch milliseconds as timestamps", _EPOCH % (_MICROSECONDS % 1000)),
+    (rb"^\{\s*'\w+'\s*:", "Python dicts", "python3 -c 'import ast, json, sys; [print(json.dumps("
+     "ast.literal_eval(line))) for line in sys.stdin if line.strip()]' < FILE")]
 
 
-def kind_of_file(head, reason):
-    """Return what kind of file a log without events is, and a command to make it JSON lines.
+def kind_of_file(head, reason, lines=b""):
+    """Return what kind of file a log is instead of JSON lines, and a command that converts it.
 
-    `head` holds the log's first bytes, up to 64 KiB.  Returns `reason` if the kind is unknown.
+    `head` holds the log's first bytes, up to 64 KiB, `lines` its first unreadable lines.  Returns
+    `reason`, the error in one of these lines, if the kind is unknown.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
     """
-    kinds = [kind for magic, kind in FORMATS.items() if head.startswith(magic)]
-    text = head.decode(errors="replace").lstrip(MARKS + BLANKS)
-    first, second = [*text.split("\n", 2), ""][:2]
-    if text.startswith("["):
-        kinds.append(("a JSON array", "jq -c '.[]'"))
-    elif text.startswith("{"):
-        if "\n" in text and not first.rstrip().endswith("}"):
-            kinds.append(("JSON of several lines each", "jq -c ."))
-    else:
-        kinds += [("CSV", FROM_CSV % separator.replace("\t", r"\t")) for separator in ",;\t"
-                  if min(first.count(separator), second.count(separator)) > 1]
-    return "this is %s; %s FILE turns it into JSON lines" % kinds[0] if kinds else reason
+    for pattern, kind, command in KINDS:
+        match = re.search(pattern, head if pattern.startswith(rb"\A") else lines, re.MULTILINE)
+        if match:
+            command = command.replace("NAME", b"".join(match.groups()[:1]).decode())
+            return f"this is {kind}; {command} turns it into JSON lines"
+    return reason
 
 
-def decompressed(file, name):
-    """Return the file or, if it is gzip, bz2 or lzma, an unnamed file with its unpacked content.
+def unpacked(file, name):
+    """Return a regular file or, if it is gzip, an unnamed one with its unpacked content.
 
-    Raises Failure if the file cannot be unpacked.
+    If the system gives the size of a file with content as 0, as for /proc, an unnamed copy is
+    returned.  Raises Failure if the file cannot be unpacked or copied.
     """
-    head = os.pread(file.fileno(), 6, 0)
-    module = next((kind for magic, (kind, _) in FORMATS.items() if head.startswith(magic)), None)
-    if module not in ("gzip", "bz2", "lzma"):
+    magic = os.pread(file.fileno(), 2, 0)
+    is_gzip = magic == b"\x1f\x8b"
+    if not is_gzip and (os.fstat(file.fileno()).st_size or not magic):
         return file
-    import importlib
+    import gzip
     import shutil
     import tempfile
+    import zlib
     try:
-        unpacked = tempfile.TemporaryFile()
-        with file, importlib.import_module(module).open(file) as packed:
-            shutil.copyfileobj(packed, unpacked)
-        unpacked.flush()
-    except Exception as error:          # each of these modules has its own exceptions
-        raise Failure(f"{name}: cannot be unpacked ({module}): {explained(error)}", 2) from None
-    return unpacked
+        copy = tempfile.TemporaryFile()
+        with file, (gzip.open(file) if is_gzip else file) as source:
+            shutil.copyfileobj(source, copy)
+        copy.flush()
+    except (OSError, EOFError, zlib.error) as error:
+        action = "unpacked (gzip)" if is_gzip else "copied"
+        raise Failure(f"{name}: cannot be {action}: {explained(error)}", 2) from None
+    return copy
 
 
 class Log:
     """A JSON-lines log, opened once: a regular file, a pipe, or ("-") standard input.
 
-    A regular file, which may be compressed, is read by position, from `start` up to the `size`
+    A regular file, which may be gzip, is read by position, from `start` up to the `size`
     that it had when it was opened, so that all processes of a run read the same bytes.  Anything
     else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece` bytes at once.
 
@@ -911,7 +953,7 @@ class Log:
             if self.is_file:
                 self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
                 if not self.start:
-                    self.file = decompressed(self.file, self.name)
+                    self.file = unpacked(self.file, self.name)
                 self.size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
             raise Failure(f"{path}: cannot be read: {error.strerror}", 2) from None
@@ -952,8 +994,9 @@ class Log:
             raise
         if data is None and position < stop:
             raise Failure(f"{self.name}: was truncated while it was read")
-        if data and position == self.start:
-            self.head = data
+        earlier = position - self.start
+        if data and earlier <= len(self.head) and earlier < CHUNK:
+            self.head = self.head[:earlier] + data
         on_read(data or b"")
         return data
 
@@ -1034,7 +1077,7 @@ def read_parameters(log, chunks, degree, tracked):
         tracked = tracked or whole_number(header.get("T"), 2)
     except ValueError as error:
         if not both_given:
-            reason = kind_of_file(log.head, str(error)) if line else "it is empty"
+            reason = kind_of_file(log.head, str(error), line) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no D and T: {reason}", 2) from None
     if not both_given or ("event_type" not in header and ("D" in header or "T" in header)):
@@ -1200,20 +1243,27 @@ class Totals:
     without an event ends the run with an error that says more.
     """
 
-    lines_told, kinds_told, kinds_counted = 3, 10, 1000
+    lines_told, kinds_told, kinds_counted, lines_kept = 3, 10, 1000, 20
 
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
         self.lines = 0                  # lines of the log before the next Findings
-        self.counts = Counter()         # events, purchases, skipped, flagged
+        self.counts = Counter()         # events, purchases, skipped, unreadable, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
+        self.unreadable = []            # first unreadable lines, of at most 2,000 characters
+        self.unreadable_reason = ""     # why the first of them is malformed
         self.held = []                  # messages that wait for the first event
         self.first = self.last = ""     # earliest and latest timestamp judged
 
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
-        for place, _, kind, reason in findings.malformed:
+        for place, line, kind, reason in findings.malformed:
+            if not kind.startswith(OTHER_EVENT_TYPE):
+                self.counts["unreadable"] += 1
+                self.unreadable_reason = self.unreadable_reason or reason
+                if len(self.unreadable) < self.lines_kept:
+                    self.unreadable.append(line[:2000])
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
             self.kinds[kind] += 1
@@ -1242,6 +1292,34 @@ class Totals:
         rest = self.counts["skipped"] - sum(number for _, number in told)
         kinds = [f"{number} {kind}" for kind, number in told] + [f"{rest} others"] * (rest > 0)
         return f"{self.name}: skipped {self.counts['skipped']}: {', '.join(kinds)}"
+
+
+def unreadable(totals, ended=True, part=False):
+    """Return a message that says why a log is no log of events, or None.
+
+    It is none if more of its lines are unreadable than are events, and these are at least 20 or
+    the log begins like a JSON array.  A line with another event type is readable.  If `ended`,
+    malformed lines without any event suffice.  But of a log that is read from an offset above 0,
+    as with --resume, the lines may be few and its beginning is unknown: at least 20 are needed.
+
+    If `part`, the Totals are those of a part of a file, and the whole file must be no log, too.
+    """
+    log, counts = totals.log, totals.counts
+    is_array = not log.start and re.match(_JSON_ARRAY, log.head)
+    most = counts["unreadable"] > counts["events"] and (counts["unreadable"] >= 20 or is_array)
+    none = ended and totals.reason and not counts["events"] and not log.start
+    if not (most or none):
+        return None
+    if part:
+        whole = Totals(log, ignore)
+        for findings in replay(log.chunks(), Detector(1, 2)):
+            whole.add(findings)
+        return unreadable(whole)
+    lines = "\n".join(totals.unreadable).encode(errors="surrogateescape")
+    kind = kind_of_file(log.head, totals.unreadable_reason if most else totals.reason, lines)
+    events = (f"only {counts['events']} of {counts['events'] + counts['skipped']} lines are events"
+              if counts["events"] else "no line is an event")
+    return f"{log.name}: {events}: {kind}"
 
 
 def flagged(findings):
@@ -2181,8 +2259,10 @@ class Run:
                 all_findings = judge_chunks(log.chunks(on_read=on_read))
             else:
                 all_findings = self.file_findings(judge_chunks)
+            warning = None
             for findings in all_findings:
                 self.receive(totals, findings)
+                warning = warning or live and self.warn_unreadable(totals)
                 self.each(lambda output: output.tick())
                 if self.signals.received or not self.outputs:
                     break
@@ -2191,7 +2271,9 @@ class Run:
                 raise
             self.error, self.reserve = error, None
         self.stopped = live and self.signals.received
-        if not (self.stopped or self.error):
+        if live and totals.counts["events"]:
+            self.warn_unreadable(totals)
+        elif not (self.stopped or self.error):
             self.require_events(totals)
         self.times.append(time.perf_counter())
 
@@ -2261,18 +2343,18 @@ class Run:
                                       "the others go on")
 
     def require_events(self, totals):
-        """Raise Failure if a log has malformed lines and no event: it is another kind of file.
+        """Raise Failure if a log is no log of events (see `unreadable`)."""
+        is_part = self.args.shard[1] > 1 and totals is self.context.stream_totals
+        message = unreadable(totals, part=is_part)
+        if message:
+            raise Failure(message)
 
-        Events outside this shard's part count too.  A log that is read from an offset above 0, as
-        with --resume, is not checked.
-        """
-        log = totals.log
-        if totals.counts["events"] or not totals.reason or log.start:
-            return
-        if self.args.shard[1] > 1 and log.is_file and any(
-                findings.events for findings in replay(log.chunks(), Detector(1, 2))):
-            return
-        raise Failure(f"{log.name}: no line is an event: {kind_of_file(log.head, totals.reason)}")
+    def warn_unreadable(self, totals):
+        """Warn that a live stream is no log of events so far.  Return the message or None."""
+        message = unreadable(totals, ended=False)
+        if message:
+            self.console.warn(message)
+        return message
 
     def write(self):
         """Complete the outputs, and replace the old files in the order of OUTPUTS.
