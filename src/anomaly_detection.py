@@ -776,7 +776,6 @@ def _no_constant(name):
 _decode = json.JSONDecoder(parse_int=Number, parse_float=Number,
                            parse_constant=_no_constant).decode
 NUMBER_IDS = Memo(plain_number)
-OTHER_EVENT_TYPE = 'event_type "'       # begins the kind of a readable line that is no event
 NESTING = 100       # levels; Python's own limit differs between versions and processes
 
 
@@ -818,7 +817,7 @@ def read_event(line):
         raise Malformed("parameters", " (D and T) stand on the batch log's first line only")
     event_type = field("event_type")
     if event_type not in EVENTS:
-        raise Malformed(f'{OTHER_EVENT_TYPE}{quoted(event_type)[1:-1]}"',
+        raise Malformed(f'event_type "{quoted(event_type)[1:-1]}"',
                         f" is none of {', '.join(EVENTS)}")
     return event_type, [field(name) for name in EVENTS[event_type][0]]
 
@@ -834,9 +833,10 @@ def whole_number(text, least):
 _OBJECTS = "sed 's/^[^{]*//; s/}[^}]*$/}/' FILE"
 _CSV = ("python3 -c 'import csv, json; [print(json.dumps(row)) for row in csv.DictReader("
         "open(0, encoding=\"utf-8-sig\", newline=\"\"), delimiter=\"%s\")]' < FILE")
-_EPOCH = "jq -c '(.timestamp | select(tonumber?)) |= (tonumber%s)' FILE"
-_MICROSECONDS = (r' * %d | round | "\(. / 1000000 | floor | todate[:19])'
-                 r'.\(. %% 1000000 + 1000000 | tostring[1:])Z"')
+_EPOCH = ("jq -c '(.timestamp | select(tonumber?)) |= "
+          "(tonumber | if . < 1e11 then . * 1e6 else . * 1e3 end | round | "
+          r'"\(. / 1e6 | floor | todate[:19]).\(. % 1e6 + 1e6 | tostring[1:])Z")'
+          "' FILE")
 _START = rb"\A(?:\xef\xbb\xbf|[\0\s])*"
 _COLUMNS = rb'"?(?!purchase|befriend|unfriend)[A-Za-z_][\w .-]*"?'
 _JSON_ARRAY = _START + rb"\[\s*(?:\{|\]\s*\Z)"
@@ -857,7 +857,7 @@ KINDS = [
     (rb"\A(?:\0[^\0]){2}", "UTF-16", "iconv -f UTF-16BE -t UTF-8 FILE"),
     (_JSON_ARRAY, "a JSON array", "jq -c '.[]' FILE"),
     (rb"\A(?=[^\n]*\Z)[^\r]+\r+[^\r]", "text with lines that end in CR", r"tr '\r' '\n' < FILE"),
-    *((_START + _COLUMNS + (separator + _COLUMNS) * 2 + rb"[^\n{]*\n(?:[^\n{]*%b){2}" % separator,
+    *((_START + _COLUMNS + rb"(?:%b%b){2,}\r?\n(?:[^\n{]*%b){2}" % (separator, _COLUMNS, separator),
        "CSV", _CSV % separator.decode()) for separator in (b",", b";", rb"\t")),
     (_START + rb'\{(?:[^\n]*[,{\[])?[ \t\r]*\n\s*"', "JSON of several lines each", "jq -c . FILE"),
     (rb'^\x1e\s*\{', "JSON with record separators (RFC 7464)", r"tr -d '\036' < FILE | jq -c ."),
@@ -868,18 +868,14 @@ KINDS = [
     (rb'^\{ *"[^][\n]*\} *, *\{ *"', "JSON with commas between the objects",
      "sed '1s/^[^{]*/[/; $s/[^}]*$/]/' FILE | jq -c '.[]'"),
     (rb'^(?:\s*,\s*\{\s*"|\{\s*".*\}\s*,\s*$)', "JSON with commas between the lines", _OBJECTS),
-    (rb'^(?!\s*["{])[^{\n]*\w[^{\n]*\{\s*"(?:.*")?' + _EVENT + rb'"\s*:',
+    (rb'^(?!\s*["{])[^{\w\n]*\w[^{\n]*\{\s*"(?:.*")?' + _EVENT + rb'"\s*:',
      "JSON with a text before each object", _OBJECTS),
-    (rb'^\{.*[\[:,] *\{(?:[^{}"\n]|"(?:[^"\\\n]|\\.)*")*?"' + _EVENT + rb'"\s*:', "JSON with each event nested in a field",
-     "jq -c '.. | select(.event_type? // .D?)' FILE"),
+    (rb'^\{.*[\[:,] *\{(?:[^{}"\n]|"(?:[^"\\\n]|\\.)*")*?"' + _EVENT + rb'"\s*:',
+     "JSON with each event nested in a field", "jq -c '.. | select(.event_type? // .D?)' FILE"),
     (rb'^\{.*[^\\]\\\\"[^\s,:}\]]', "JSON with doubled backslashes, as Postgres COPY writes it",
      r"sed 's/\\\\/\\/g' FILE"),
-    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}"?\s*[,}]', "JSON with epoch seconds as timestamps",
-     _EPOCH % " | todate"),
-    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}\.[0-9]+"?\s*[,}]',
-     "JSON with epoch seconds as timestamps", _EPOCH % (_MICROSECONDS % 1000000)),
-    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{12,13}"?\s*[,}]',
-     "JSON with epoch milliseconds as timestamps", _EPOCH % (_MICROSECONDS % 1000)),
+    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}(?:\.[0-9]+|[0-9]{3})?"?\s*[,}]',
+     "JSON with epoch seconds or milliseconds as timestamps", _EPOCH),
     (rb"^\{\s*'\w+'\s*:", "Python dicts", "python3 -c 'import ast, json, sys; [print(json.dumps("
      "ast.literal_eval(line))) for line in sys.stdin if line.strip()]' < FILE")]
 
@@ -1243,7 +1239,7 @@ class Totals:
     without an event ends the run with an error that says more.
     """
 
-    lines_told, kinds_told, kinds_counted, lines_kept = 3, 10, 1000, 20
+    lines_told, kinds_told, kinds_counted = 3, 10, 1000
 
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
@@ -1251,19 +1247,17 @@ class Totals:
         self.counts = Counter()         # events, purchases, skipped, unreadable, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
-        self.unreadable = []            # first unreadable lines, of at most 2,000 characters
-        self.unreadable_reason = ""     # why the first of them is malformed
+        self.unreadable = []            # (text, reason) of the first unreadable lines
         self.held = []                  # messages that wait for the first event
         self.first = self.last = ""     # earliest and latest timestamp judged
 
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
         for place, line, kind, reason in findings.malformed:
-            if not kind.startswith(OTHER_EVENT_TYPE):
+            if not kind.startswith('event_type "'):     # such a line is read, but is no event
                 self.counts["unreadable"] += 1
-                self.unreadable_reason = self.unreadable_reason or reason
-                if len(self.unreadable) < self.lines_kept:
-                    self.unreadable.append(line[:2000])
+                if len(self.unreadable) < 20:
+                    self.unreadable.append((line[:2000], reason))
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
             self.kinds[kind] += 1
@@ -1295,31 +1289,31 @@ class Totals:
 
 
 def unreadable(totals, ended=True, part=False):
-    """Return a message that says why a log is no log of events, or None.
+    """Return a message if a log is no log of events, which says what it is instead, else None.
 
-    It is none if more of its lines are unreadable than are events, and these are at least 20 or
-    the log begins like a JSON array.  A line with another event type is readable.  If `ended`,
-    malformed lines without any event suffice.  But of a log that is read from an offset above 0,
-    as with --resume, the lines may be few and its beginning is unknown: at least 20 are needed.
+    More lines are unreadable than are events, and at least 20 or of what begins like a JSON array.
+    (A line with another event type is not unreadable.)  Or the log has `ended`, and all its lines
+    are malformed.  Of a log that is read from an offset above 0, as with --resume, the beginning
+    and most of the lines are not known, so only the 20 count.
 
-    If `part`, the Totals are those of a part of a file, and the whole file must be no log, too.
+    If the Totals are those of a `part` of a file, and more of its lines are unreadable than are
+    events, the whole file decides.  So at least one part of such a file gives the message.
     """
     log, counts = totals.log, totals.counts
-    is_array = not log.start and re.match(_JSON_ARRAY, log.head)
-    most = counts["unreadable"] > counts["events"] and (counts["unreadable"] >= 20 or is_array)
-    none = ended and totals.reason and not counts["events"] and not log.start
-    if not (most or none):
+    array = not log.start and re.match(_JSON_ARRAY, log.head)
+    none = ended and totals.reason and not log.start and not counts["events"]
+    enough = part or array or counts["unreadable"] >= 20
+    if not (none or enough and counts["unreadable"] > counts["events"]):
         return None
     if part:
         whole = Totals(log, ignore)
         for findings in replay(log.chunks(), Detector(1, 2)):
             whole.add(findings)
         return unreadable(whole)
-    lines = "\n".join(totals.unreadable).encode(errors="surrogateescape")
-    kind = kind_of_file(log.head, totals.unreadable_reason if most else totals.reason, lines)
-    events = (f"only {counts['events']} of {counts['events'] + counts['skipped']} lines are events"
-              if counts["events"] else "no line is an event")
-    return f"{log.name}: {events}: {kind}"
+    lines, reasons = zip(*totals.unreadable or [("", totals.reason)])
+    kind = kind_of_file(log.head, reasons[0], "\n".join(lines).encode(errors="surrogateescape"))
+    events = f"only {counts['events']} of {counts['events'] + counts['skipped']} lines are events"
+    return f"{log.name}: {events if counts['events'] else 'no line is an event'}: {kind}"
 
 
 def flagged(findings):
@@ -2271,9 +2265,9 @@ class Run:
                 raise
             self.error, self.reserve = error, None
         self.stopped = live and self.signals.received
-        if live and totals.counts["events"]:
+        if live and (totals.counts["events"] or self.stopped or self.error):
             self.warn_unreadable(totals)
-        elif not (self.stopped or self.error):
+        else:
             self.require_events(totals)
         self.times.append(time.perf_counter())
 

@@ -99,10 +99,11 @@ MUTATIONS = flip, cut, insert, insert, duplicate, splice, retyped, retyped, key_
 
 
 def mutated(rng, log, first):
-    """A log (bytes) of which some lines from number `first` on are damaged."""
+    """A log (bytes) of which some lines, or most, from number `first` on are damaged."""
+    share = rng.choice((0.15,) * 9 + (0.9,))
     lines = log.split(b"\n")[:-1]
     for number in range(first, len(lines)):
-        if rng.random() < 0.15:
+        if rng.random() < share:
             for _ in range(rng.choice((1, 1, 1, 2, 3))):
                 lines[number] = rng.choice(MUTATIONS)(rng, lines[number] or b"{}", rng.choice(lines))
     if len(lines) > first and rng.random() < 0.05:
