@@ -117,7 +117,7 @@ def normalized_timestamp(text):
 
     The text is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.
     Raises Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally
-    with T for the blank, a fraction after `.` or `,` and a zone: Z, " UTC", +02:00, +0200 or +02.
+    with T for the blank, a fraction after `.` or `,` and a zone: Z, UTC, +02:00, +0200 or +02.
 
     >>> normalized_timestamp("2017-06-13T01:33:01,50+02:00")
     '2017-06-12 23:33:01.5'
@@ -138,8 +138,8 @@ def normalized_timestamp(text):
 def plain_number(text):
     """Return the id that a JSON number stands for: its shortest plain decimal text.
 
-    A number of more than 100 digits, written or plain, is returned unchanged, and so is one with
-    an exponent of more than 3 digits.
+    A number of more than 100 digits, written or plain, or of more than 3 in its exponent is
+    returned unchanged.
 
     >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3", "1e999")]
     ['7', '7', '1.5', '0', '1000', '1e999']
@@ -829,22 +829,19 @@ def whole_number(text, least):
     return int(text)
 
 
-# Commands of KINDS.  FILE stands for the log, NAME for the pattern's first group.
+# Commands that turn FILE into JSON lines, and parts of patterns.
 _OBJECTS = "sed 's/^[^{]*//; s/}[^}]*$/}/' FILE"
 _CSV = ("python3 -c 'import csv, json; [print(json.dumps(row)) for row in csv.DictReader("
         "open(0, encoding=\"utf-8-sig\", newline=\"\"), delimiter=\"%s\")]' < FILE")
-_EPOCH = ("jq -c '(.timestamp | select(tonumber?)) |= "
-          "(tonumber | if . < 1e11 then . * 1e6 else . * 1e3 end | round | "
-          r'"\(. / 1e6 | floor | todate[:19]).\(. % 1e6 + 1e6 | tostring[1:])Z")'
-          "' FILE")
-_START = rb"\A(?:\xef\xbb\xbf|[\0\s])*"
-_COLUMNS = rb'"?(?!purchase|befriend|unfriend)[A-Za-z_][\w .-]*"?'
+_EPOCH = ("jq -c '(.timestamp | select(tonumber?)) |= (tonumber | if . < 1e11 then . * 1e6 "
+          r'else . * 1e3 end | round | "\(. / 1e6 | floor | todate[:19]).\(. % 1e6 + 1e6 | '
+          """tostring[1:])Z")' FILE""")
+_START, _COLUMN = rb"\A(?:\xef\xbb\xbf|[\0\s])*", rb'"?(?!purchase|befriend)[A-Za-z_][\w .-]*"?'
 _JSON_ARRAY = _START + rb"\[\s*(?:\{|\]\s*\Z)"
-_EVENT = rb'(?:event_type|D)'
 
-# What a log can be instead of JSON lines, the likeliest kind first: a pattern, the kind, and a
-# command that turns FILE into JSON lines.  A pattern that begins with \A is searched for in the
-# log's first bytes, any other one in its first unreadable lines.
+# What a log can be instead of JSON lines: a pattern, what this is, and a command.  The first
+# pattern found counts.  One that begins with \A is searched for in the log's first bytes, any
+# other one in its first unreadable lines.  NAME in a command stands for the pattern's group.
 KINDS = [
     (rb"\A\x1f\x8b", "gzip", "gzip -dc FILE"),
     (rb"\ABZh[1-9]", "bzip2", "bzip2 -dc FILE"),
@@ -856,35 +853,34 @@ KINDS = [
     (rb"\A(?:[^\0]\0){2}", "UTF-16", "iconv -f UTF-16LE -t UTF-8 FILE"),
     (rb"\A(?:\0[^\0]){2}", "UTF-16", "iconv -f UTF-16BE -t UTF-8 FILE"),
     (_JSON_ARRAY, "a JSON array", "jq -c '.[]' FILE"),
-    (rb"\A(?=[^\n]*\Z)[^\r]+\r+[^\r]", "text with lines that end in CR", r"tr '\r' '\n' < FILE"),
-    *((_START + _COLUMNS + rb"(?:%b%b){2,}\r?\n(?:[^\n{]*%b){2}" % (separator, _COLUMNS, separator),
-       "CSV", _CSV % separator.decode()) for separator in (b",", b";", rb"\t")),
-    (_START + rb'\{(?:[^\n]*[,{\[])?[ \t\r]*\n\s*"', "JSON of several lines each", "jq -c . FILE"),
-    (rb'^\x1e\s*\{', "JSON with record separators (RFC 7464)", r"tr -d '\036' < FILE | jq -c ."),
-    (rb'^\{.*"([A-Za-z_]\w*)"\s*:\s*"\s*\{(?:[^"\\]|\\.)*\\"' + _EVENT + rb'\\"',
-     "JSON with each event as a text in a field", "jq -rc '.NAME // .' FILE"),
-    (rb'^"\s*\{\s*\\"', "JSON with each event as a text", "jq -r . FILE"),
+    (rb"\A(?=[^\n]*\Z)[^\r]+\r+[^\r]", "lines that end in CR", r"tr '\r' '\n' < FILE"),
+    *((_START + _COLUMN + rb"(?:%b%b){2,}\r?\n(?:[^\n{]*%b){2}" % (comma, _COLUMN, comma),
+       "CSV", _CSV % comma.decode()) for comma in (b",", b";", rb"\t")),
+    (_START + rb'\{(?:.*[,{\[])?[ \t\r]*\n\s*"', "JSON of several lines each", "jq -c . FILE"),
+    (rb"^\x1e\s*\{", "JSON with record separators", r"tr -d '\036' < FILE | jq -c ."),
+    (rb'^\{.*"([A-Za-z_]\w*)"\s*:\s*"\s*\{(?:[^"\\]|\\.)*\\"(?:event_type|D)\\"',
+     "JSON with events as text in a field",
+     "jq -rc 'if .event_type then . else .NAME // . end' FILE"),
+    (rb'^"\s*\{\s*\\"', "JSON with events as text", "jq -r . FILE"),
     (rb'^\{ *".*\}[ \t\r]*\{ *"', "JSON without newlines between the objects", "jq -c . FILE"),
     (rb'^\{ *"[^][\n]*\} *, *\{ *"', "JSON with commas between the objects",
      "sed '1s/^[^{]*/[/; $s/[^}]*$/]/' FILE | jq -c '.[]'"),
     (rb'^(?:\s*,\s*\{\s*"|\{\s*".*\}\s*,\s*$)', "JSON with commas between the lines", _OBJECTS),
-    (rb'^(?!\s*["{])[^{\w\n]*\w[^{\n]*\{\s*"(?:.*")?' + _EVENT + rb'"\s*:',
-     "JSON with a text before each object", _OBJECTS),
-    (rb'^\{.*[\[:,] *\{(?:[^{}"\n]|"(?:[^"\\\n]|\\.)*")*?"' + _EVENT + rb'"\s*:',
-     "JSON with each event nested in a field", "jq -c '.. | select(.event_type? // .D?)' FILE"),
-    (rb'^\{.*[^\\]\\\\"[^\s,:}\]]', "JSON with doubled backslashes, as Postgres COPY writes it",
+    (rb'^(?!\s*["{])[^{\w\n]*\w[^{\n]*\{\s*"(?:.*")?(?:event_type|D)"\s*:',
+     "JSON with text before the objects", _OBJECTS),
+    (rb'^\{.*[\[:,] *\{(?:[^{}"\n]|"(?:[^"\\\n]|\\.)*")*?"(?:event_type|D)"\s*:',
+     "JSON with events nested in a field", "jq -c '.. | select(.event_type? // .D?)' FILE"),
+    (rb'^\{.*[^\\]\\\\"[^\s,:}\]]', "JSON with doubled backslashes, as of Postgres COPY",
      r"sed 's/\\\\/\\/g' FILE"),
     (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}(?:\.[0-9]+|[0-9]{3})?"?\s*[,}]',
-     "JSON with epoch seconds or milliseconds as timestamps", _EPOCH),
-    (rb"^\{\s*'\w+'\s*:", "Python dicts", "python3 -c 'import ast, json, sys; [print(json.dumps("
-     "ast.literal_eval(line))) for line in sys.stdin if line.strip()]' < FILE")]
+     "JSON with timestamps in seconds or milliseconds since 1970", _EPOCH)]
 
 
 def kind_of_file(head, reason, lines=b""):
-    """Return what kind of file a log is instead of JSON lines, and a command that converts it.
+    """Return what a log is instead of JSON lines, and a command that makes it JSON lines.
 
-    `head` holds the log's first bytes, up to 64 KiB, `lines` its first unreadable lines.  Returns
-    `reason`, the error in one of these lines, if the kind is unknown.
+    `head` holds its first bytes, up to 64 KiB, and `lines` its first unreadable lines.  Returns
+    `reason`, the error in one of these lines, if nothing is certain.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
@@ -900,8 +896,8 @@ def kind_of_file(head, reason, lines=b""):
 def unpacked(file, name):
     """Return a regular file or, if it is gzip, an unnamed one with its unpacked content.
 
-    If the system gives the size of a file with content as 0, as for /proc, an unnamed copy is
-    returned.  Raises Failure if the file cannot be unpacked or copied.
+    A file with content whose size the system gives as 0, as in /proc, is copied into an unnamed
+    one.  Raises Failure if that is not possible.
     """
     magic = os.pread(file.fileno(), 2, 0)
     is_gzip = magic == b"\x1f\x8b"
@@ -910,13 +906,12 @@ def unpacked(file, name):
     import gzip
     import shutil
     import tempfile
-    import zlib
     try:
         copy = tempfile.TemporaryFile()
         with file, (gzip.open(file) if is_gzip else file) as source:
             shutil.copyfileobj(source, copy)
         copy.flush()
-    except (OSError, EOFError, zlib.error) as error:
+    except Exception as error:          # gzip and zlib have their own exceptions
         action = "unpacked (gzip)" if is_gzip else "copied"
         raise Failure(f"{name}: cannot be {action}: {explained(error)}", 2) from None
     return copy
@@ -1291,29 +1286,25 @@ class Totals:
 def unreadable(totals, ended=True, part=False):
     """Return a message if a log is no log of events, which says what it is instead, else None.
 
-    More lines are unreadable than are events, and at least 20 or of what begins like a JSON array.
-    (A line with another event type is not unreadable.)  Or the log has `ended`, and all its lines
-    are malformed.  Of a log that is read from an offset above 0, as with --resume, the beginning
-    and most of the lines are not known, so only the 20 count.
-
-    If the Totals are those of a `part` of a file, and more of its lines are unreadable than are
-    events, the whole file decides.  So at least one part of such a file gives the message.
+    It is none if more lines are unreadable than are events, and they are 20 or it begins like a
+    JSON array.  A line with another event type is readable.  It is none, too, if it has `ended`
+    with malformed lines and no event.  Of a log that is read from an offset, as with --resume, only
+    the 20 count.  If the Totals are those of a `part` of a file, the whole file decides.
     """
-    log, counts = totals.log, totals.counts
+    log, bad, events = totals.log, totals.counts["unreadable"], totals.counts["events"]
     array = not log.start and re.match(_JSON_ARRAY, log.head)
-    none = ended and totals.reason and not log.start and not counts["events"]
-    enough = part or array or counts["unreadable"] >= 20
-    if not (none or enough and counts["unreadable"] > counts["events"]):
+    none = ended and totals.reason and not log.start and not events
+    if not (none or bad > events and (bad >= 20 or array or part)):
         return None
-    if part:
+    if part:            # at least one part of such a file comes here
         whole = Totals(log, ignore)
         for findings in replay(log.chunks(), Detector(1, 2)):
             whole.add(findings)
         return unreadable(whole)
     lines, reasons = zip(*totals.unreadable or [("", totals.reason)])
     kind = kind_of_file(log.head, reasons[0], "\n".join(lines).encode(errors="surrogateescape"))
-    events = f"only {counts['events']} of {counts['events'] + counts['skipped']} lines are events"
-    return f"{log.name}: {events if counts['events'] else 'no line is an event'}: {kind}"
+    some = f"only {events} of {events + totals.counts['skipped']} lines are events"
+    return f"{log.name}: {some if events else 'no line is an event'}: {kind}"
 
 
 def flagged(findings):
@@ -2253,10 +2244,10 @@ class Run:
                 all_findings = judge_chunks(log.chunks(on_read=on_read))
             else:
                 all_findings = self.file_findings(judge_chunks)
-            warning = None
+            warned = not live
             for findings in all_findings:
                 self.receive(totals, findings)
-                warning = warning or live and self.warn_unreadable(totals)
+                warned = warned or self.require_events(totals, ended=False)
                 self.each(lambda output: output.tick())
                 if self.signals.received or not self.outputs:
                     break
@@ -2265,10 +2256,7 @@ class Run:
                 raise
             self.error, self.reserve = error, None
         self.stopped = live and self.signals.received
-        if live and (totals.counts["events"] or self.stopped or self.error):
-            self.warn_unreadable(totals)
-        else:
-            self.require_events(totals)
+        self.require_events(totals, ended=not (self.stopped or self.error))
         self.times.append(time.perf_counter())
 
     def file_findings(self, judge_chunks):
@@ -2336,16 +2324,15 @@ class Run:
                     self.console.warn(f"{explained(error)}; this output is given up; "
                                       "the others go on")
 
-    def require_events(self, totals):
-        """Raise Failure if a log is no log of events (see `unreadable`)."""
-        is_part = self.args.shard[1] > 1 and totals is self.context.stream_totals
-        message = unreadable(totals, part=is_part)
-        if message:
-            raise Failure(message)
+    def require_events(self, totals, ended=True):
+        """Raise Failure if a log is no log of events (see `unreadable`).
 
-    def warn_unreadable(self, totals):
-        """Warn that a live stream is no log of events so far.  Return the message or None."""
-        message = unreadable(totals, ended=False)
+        Of a live stream that goes on, was stopped or has events, warn and return the message.
+        """
+        part = self.args.shard[1] > 1 and totals is self.context.stream_totals
+        message = unreadable(totals, ended, part)
+        if message and (totals.log.is_file or ended and not totals.counts["events"]):
+            raise Failure(message)
         if message:
             self.console.warn(message)
         return message

@@ -7,6 +7,7 @@ import bz2
 import io
 import json
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import unittest
 import zipfile
 from unittest.mock import patch
 
-from support import OLD, MainTest, purchase
+from support import OLD, ROOT, MainTest
 import anomaly_detection
 from anomaly_detection import KINDS, kind_of_file
 
@@ -98,13 +99,13 @@ def zstd(objects):
     return subprocess.run(["zstd", "-c"], input=plain(objects).encode(), stdout=subprocess.PIPE, check=True).stdout
 
 
-ARRAY, CR, CSV = "a JSON array", "text with lines that end in CR", "CSV"
-SEVERAL, RECORDS = "JSON of several lines each", "JSON with record separators (RFC 7464)"
-FIELD, QUOTED, NESTED = ("JSON with each event " + kind for kind in ("as a text in a field", "as a text", "nested in a field"))
+ARRAY, CR, CSV = "a JSON array", "lines that end in CR", "CSV"
+SEVERAL, RECORDS = "JSON of several lines each", "JSON with record separators"
+FIELD, QUOTED, NESTED = ("JSON with events " + kind for kind in ("as text in a field", "as text", "nested in a field"))
 JOINED, COMMAS = "JSON without newlines between the objects", "JSON with commas between the objects"
-LISTED, TEXT = "JSON with commas between the lines", "JSON with a text before each object"
-COPY = "JSON with doubled backslashes, as Postgres COPY writes it"
-EPOCH = "JSON with epoch seconds or milliseconds as timestamps"
+LISTED, TEXT = "JSON with commas between the lines", "JSON with text before the objects"
+COPY = "JSON with doubled backslashes, as of Postgres COPY"
+EPOCH = "JSON with timestamps in seconds or milliseconds since 1970"
 SAMPLES = [
     ("bzip2", lambda objects: bz2.compress(plain(objects).encode())),
     ("xz", lambda objects: lzma.compress(plain(objects).encode())),
@@ -138,7 +139,6 @@ SAMPLES = [
     (COPY, lambda objects: plain(objects).replace("\\", "\\\\")),
     *((EPOCH, timed(write)) for write in (
         int, str, lambda seconds: seconds + 0.123456, lambda seconds: 1000 * seconds + 7, "{}000".format)),
-    ("Python dicts", lambda objects: "".join("%r\n" % one for one in objects)),
 ]
 # Only purchases have these forms, so the friendships and the batch log's header are as always.
 PURCHASES_ONLY = CSV, COPY, EPOCH
@@ -163,8 +163,8 @@ def missing(command):
     return [tool for tool in tools if not shutil.which(tool)]
 
 
-class Commands(MainTest):
-    """The program says what a log is, and the command makes a log of it."""
+class CommandTest(MainTest):
+    """A test that runs commands that make JSON lines of a log, and judges what they give."""
 
     def flags(self, batch, stream):
         """The flagged purchases, as they are found in the objects of two logs, and the lines that were skipped."""
@@ -180,6 +180,10 @@ class Commands(MainTest):
             return None
         there = there.replace("FILE", path).replace("python3", sys.executable)
         return subprocess.run(["sh", "-c", there], stdout=subprocess.PIPE, check=True).stdout
+
+
+class Commands(CommandTest):
+    """The program says what a log is, and the command makes a log of it."""
 
     def test_streams(self):
         batch = self.write("batch", plain(BATCH).encode())
@@ -246,6 +250,42 @@ class Commands(MainTest):
             given = self.converted(kind_of_file(b"", "", log), EPOCH, self.write("stream", log))
             if given is not None:
                 self.assertEqual(set(re.findall(rb'"timestamp":"[^"]*\.(.*?)"', given)), {fraction.encode() + b"Z"})
+
+
+class Readme(CommandTest):
+    """Every command of the table "From your own system"."""
+
+    SAMPLES = {
+        "a JSON array": array(indent=1), "objects of several lines": each("{}".format, indent=1),
+        "events in a field": fields(lambda one: {"event": one}),
+        "events as text in a field": fields(lambda one: {"log": plain([one]), "stream": "stdout"}),
+        "text before the objects": each("2021-03-01T09:00:00.1Z stdout F {}".format), "CSV": table(","),
+        "other names, and seconds": lambda objects: plain(
+            [{"user": one["id"], "price": float(one["amount"]), "time": 1497353580 + int(one["timestamp"][-2:])}
+             for one in objects]),
+        "xz": lambda objects: lzma.compress(plain(objects).encode())}
+
+    def test_table(self):
+        with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+            section = re.search("(?s)\n## From your own system\n(.*?)\n## ", file.read())[1]
+        rows = re.findall(r"(?m)^\| (.*?) \| `(.*)` \|$", section)
+        self.assertEqual(section.count("\n|"), len(rows) + 2)
+        self.assertLessEqual(len(rows), 8)
+        batch, kinds = self.write("batch", plain(BATCH).encode()), set(self.SAMPLES)
+        expected, _ = self.flags(batch, self.write("plain", plain(PURCHASES).encode()))
+        for text, there in rows:
+            kind = next(kind for kind in kinds if text.startswith(kind))
+            kinds.remove(kind)
+            with self.subTest(text):
+                stream = self.write("stream", encoded(self.SAMPLES[kind](PURCHASES)))
+                given = self.converted("this is x; %s turns it into JSON lines" % there.replace(r"\|", "|"), "x", stream)
+                if given is not None:
+                    found, rejects = self.flags(batch, self.write("given", given))
+                    times = [(one.pop("timestamp")[:19].replace("T", " "), str(one.pop("amount"))) for one in found]
+                    self.assertEqual(times, [(one["timestamp"], one["amount"]) for one in expected])
+                    self.assertEqual([(one["id"], one["sd"]) for one in found], [(one["id"], one["sd"]) for one in expected])
+                    self.assertEqual(rejects, b"")
+        self.assertEqual(kinds, set())
 
 
 class Kinds(unittest.TestCase):

@@ -493,8 +493,8 @@ class LogKindTest(FolderTest):
         for stream, events, kind in [
                 (self.array(1), "1 of 3", "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"),
                 (self.array(2), "1 of 4", "this is a JSON array"), (self.array(999), "1 of 1001", "this is a JSON array"),
-                (b"".join(many(29) + half), "29 of 59", "this is JSON with each event nested in a field"),
-                (b"".join(half[:15] + many(19) + half[15:]), "19 of 49", "this is JSON with each event nested in a field"),
+                (b"".join(many(29) + half), "29 of 59", "this is JSON with events nested in a field"),
+                (b"".join(half[:15] + many(19) + half[15:]), "19 of 49", "this is JSON with events nested in a field"),
                 (PAGE_VIEW * 50 + b"x\n" * 20 + b"".join(many(19)), "19 of 89", "not JSON: Expecting value"),
                 (b"".join(many(19)) + STREAM[:50] * 20, "19 of 20", None)]:
             self.write("stream", stream)
@@ -520,7 +520,7 @@ class LogKindTest(FolderTest):
                 self.assertEqual(self.read("output"), OLD)
         self.write("batch", HEADER + b"".join(half) + EVENTS)
         self.write("stream", STREAM)
-        self.assertIn("batch: only 6 of 36 lines are events: this is JSON with each event nested in a field",
+        self.assertIn("batch: only 6 of 36 lines are events: this is JSON with events nested in a field",
                       self.do("-q", *self.files, status=1)[1])
 
     def test_a_log_with_some_lines_that_cannot_be_read_is_a_result(self):
@@ -558,7 +558,7 @@ class LogKindTest(FolderTest):
                     process.terminate()
                 out, said = self.finish(process, status=143 if stop and flags else 0)
                 says = "only %s of [0-9]+ lines are events" % events[0] if events[0] != "0" else "no line is an event"
-                self.assertRegex(warned + said, says + ": this is (JSON with a text before each object|a JSON array); ")
+                self.assertRegex(warned + said, says + ": this is (JSON with text before the objects|a JSON array); ")
                 self.assertEqual((warned + said).count("; no output"), 0)
                 self.assertEqual(said.count("this is "), 1)
                 self.assertIn("<stdin>: only %d of " % events[1], said)
