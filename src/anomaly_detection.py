@@ -847,7 +847,7 @@ KINDS = [
     (rb"\ABZh[1-9]", "bzip2", "bzip2 -dc FILE"),
     (rb"\A\xfd7zXZ\0", "xz", "xz -dc FILE"),
     (rb"\A\x28\xb5\x2f\xfd", "zstd", "zstd -dc FILE"),
-    (rb"\APK\x03\x04", "a zip file", "unzip -p FILE"),
+    (rb"\APK\x03\x04[\s\S]{26}(?!\[Content|_rels|xl/)", "a zip file", "unzip -p FILE"),
     (rb"\A[\s\S]{257}ustar", "a tar file", "tar -xOf FILE"),
     (rb"\A(?:\xfe\xff|\xff\xfe(?!\0\0))", "UTF-16", "iconv -f UTF-16 -t UTF-8 FILE"),
     (rb"\A(?:[^\0]\0){2}", "UTF-16", "iconv -f UTF-16LE -t UTF-8 FILE"),
@@ -860,7 +860,7 @@ KINDS = [
     (rb"^\x1e\s*\{", "JSON with record separators", r"tr -d '\036' < FILE | jq -c ."),
     (rb'^\{.*"([A-Za-z_]\w*)"\s*:\s*"\s*\{(?:[^"\\]|\\.)*\\"(?:event_type|D)\\"',
      "JSON with events as text in a field",
-     "jq -rc 'if .event_type then . else .NAME // . end' FILE"),
+     "jq -rc '.. | select(.event_type? // .D?) // .NAME? // empty' FILE"),
     (rb'^"\s*\{\s*\\"', "JSON with events as text", "jq -r . FILE"),
     (rb'^\{ *".*\}[ \t\r]*\{ *"', "JSON without newlines between the objects", "jq -c . FILE"),
     (rb'^\{ *"[^][\n]*\} *, *\{ *"', "JSON with commas between the objects",
@@ -1288,8 +1288,8 @@ def unreadable(totals, ended=True, part=False):
 
     It is none if more lines are unreadable than are events, and they are 20 or it begins like a
     JSON array.  A line with another event type is readable.  It is none, too, if it has `ended`
-    with malformed lines and no event.  Of a log that is read from an offset, as with --resume, only
-    the 20 count.  If the Totals are those of a `part` of a file, the whole file decides.
+    with malformed lines and no event.  If it is read from an offset, as with --resume, only the
+    20 count.  If the Totals are those of a `part` of a file, the whole file decides.
     """
     log, bad, events = totals.log, totals.counts["unreadable"], totals.counts["events"]
     array = not log.start and re.match(_JSON_ARRAY, log.head)

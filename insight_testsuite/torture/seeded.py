@@ -41,7 +41,7 @@ FAULTS = [Fault(*fault) for fault in (
      "the 30th of February is malformed", "test_values"),
     ('return f"{second}.{fraction}".rstrip("0").rstrip(".")', 'return f"{second}.{fraction}"',
      "two spellings of one timestamp are one", "test_values"),
-    ('return dollars(amount_in_cents(text)).rstrip("0").rstrip(".")', "return str(text)",
+    ('plain = plain.rstrip("0").rstrip(".")', "pass",
      "two spellings of a number are one id", "test_values"),
     ("exponent = max(len(whole) - 15, 0) + min(30 - len(decimals), 0)", "exponent = 0",
      "a snapshot's amounts can be read", "test_values"),

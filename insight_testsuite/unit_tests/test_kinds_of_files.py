@@ -123,6 +123,7 @@ SAMPLES = [
     *((RECORDS, each("\x1e{}".format, indent=indent)) for indent in (None, 2)),
     (FIELD, fields(lambda one: {"log": plain([one]), "stream": "stdout", "time": "2017-06-13T11:33:02.1Z"})),      # docker
     (FIELD, fields(lambda one: {"_PID": "7", "MESSAGE": json.dumps(one)})),                             # journald
+    (FIELD, fields(lambda one: {"events": [{"labels": {"app": "shop"}, "message": json.dumps(one)}, {"message": "x"}]})),
     (QUOTED, each(json.dumps)), *((JOINED, each("{}".format, between)) for between in ("", " ", "\t")),
     (COMMAS, each("{}".format, ",")), (COMMAS, each("{}".format, ", ", ",\n")),
     (LISTED, each("{},".format)), (LISTED, each("{} ,\r".format)), (LISTED, each(",{}".format)),
@@ -303,6 +304,7 @@ class Kinds(unittest.TestCase):
                     "Mar 1 a, b, c\nMar 1 d\n", '{"event_type":"purchase", "times', '{"event_type":"purchase", "times\n',
                     "[2017-06-13 11:33:01] server started\n", "[2017-06-13] a {b}\n", "[[1, 2]]\n", "[1]\n", "<a>\n", "a: b\n",
                     "purchase,ann,bob\npurchase,cy,dan\n", "1,2,3\n4,5,6\n", "a, b, c\nd, e, f\n", "a,b\n1,2\n",
+                    "PK\3\4" + "\0" * 26 + "[Content_Types].xml", "PK\3\4" + "\0" * 26 + "xl/workbook.xml",
                     "PAR1", "SQLite format 3\0", "\xff\xfe\0\0{\0\0\0", event[:-1] + "\n", event[:40] + "\n" + event[40:] + "\n",
                     'id=7 {"a": 1}\n', '{user} ' + event, "id=7 amount=5\n", '[0] shop: [1, {"event_type"=>"purchase"}]\n',
                     '{"type": "purchase", "user": {"id": 7}}\n', event.replace("2017-06-13 11:33:02", "13/06/2017 11:33"),
