@@ -243,7 +243,7 @@ def timed(rng, line):
     """The timestamp with T, a comma, more digits, or the clock of another zone."""
     def other(match):
         when, fraction = datetime.strptime(match[1].decode(), "%Y-%m-%d %H:%M:%S"), (match[2] or b"").decode()
-        zone = rng.choice(("", "", "Z", " Z", "+00", "-0000", "+05:30", " -11", "+2359", "-00:01"))
+        zone = rng.choice(("", "", "Z", " Z", "+00", "-0000", "+05:30", " -11", "+2359", "-00:01", " UTC"))
         if zone[-1:].isdigit():
             ahead = int(zone.strip()[1:3]) * 60 + int(zone.strip()[3:].lstrip(":") or 0)
             when += timedelta(minutes=-ahead if "-" in zone else ahead)
@@ -256,8 +256,12 @@ def timed(rng, line):
 
 
 def number_ids(rng, line):
-    """The ids as JSON numbers."""
-    return ID.sub(lambda match: match[1] + b": " + match[2] + rng.choice((b"", b"", b".0", b"e0", b"0E-1")), line)
+    """The ids as JSON numbers, some of them with many zeros."""
+    def other(match):
+        zeros = b"0" * rng.randint(1, 95)
+        return match[1] + b": " + match[2] + rng.choice((
+            b"", b"", b".0", b"e0", b"0E-1", b"." + zeros, b"e+000", zeros + b"e-%d" % len(zeros)))
+    return ID.sub(other, line)
 
 
 def powered(rng, line):

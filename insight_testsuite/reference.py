@@ -198,7 +198,7 @@ def text(fields, name, pattern, strings_only=False):
 
 AMOUNT = r"(-?)([0-9]{1,15})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?"
 WHEN = (r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?"
-        r"(?: ?(?:(Z)|([+-])([0-9]{2})(?::?([0-9]{2}))?))?")
+        r"(?: ?(?:(Z)|([+-])([0-9]{2})(?::?([0-9]{2}))?)|( UTC))?")
 
 
 def amount_of(text):
@@ -227,7 +227,7 @@ def when_of(text):
     match = re.fullmatch(WHEN, text)
     if not match:
         raise ValueError("timestamp: of a wrong shape")
-    *parts, fraction, utc, sign, hours, minutes = match.groups()
+    *parts, fraction, _, sign, hours, minutes, _ = match.groups()      # Z and UTC add nothing
     fraction = (fraction or "").ljust(9, "0")
     when = datetime(*map(int, parts), int(fraction[:6]))
     if sign:
@@ -245,17 +245,25 @@ def when_of(text):
 def id_of(fields, name):
     """The id in a field, or ValueError: text as it is, a number as its shortest plain decimal text.
 
+    But a number stays as it is that has more than 100 digits, as it is or in that text, or more than
+    3 digits in its exponent.
+
     >>> [id_of({"id": Number(text)}, "id") for text in ("70e-1", "-0.0", "1.50", "1e2", "1e100", "0.5e-2")]
     ['7', '0', '1.5', '100', '1e100', '0.005']
     """
     user = text(fields, name, ".+")
-    if type(fields[name]) is not Number or not re.fullmatch(AMOUNT, user):
+    if type(fields[name]) is not Number:
         return user
-    value = amount_of(user)
+    number, _, exponent = user.lower().partition("e")
+    if len(re.findall("[0-9]", number)) > 100 or len(re.findall("[0-9]", exponent)) > 3:
+        return user
+    value = Fraction(number) * Fraction(10) ** int(exponent or 0)
     places = 0
     while value * 10 ** places % 1:
         places += 1
     digits = str(abs(value) * 10 ** places).rjust(places + 1, "0")
+    if len(digits) > 100:
+        return user
     digits = digits[:len(digits) - places] + ("." + digits[len(digits) - places:] if places else "")
     return "-" + digits if value < 0 else digits
 

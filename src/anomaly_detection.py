@@ -88,7 +88,8 @@ _USUAL_AMOUNT = re.compile(r"[0-9]{1,15}\.[0-9]{2}")
 _AMOUNT = re.compile(r"(-?[0-9]{1,15})(?:\.([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?")
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:[.,]([0-9]{1,9}))?"
-    r"(?: ?(?:Z|([+-](?:[01][0-9]|2[0-3]))(?::?([0-5][0-9]))?))?")
+    r"(?: UTC| ?(?:Z|([+-](?:[01][0-9]|2[0-3]))(?::?([0-5][0-9]))?))?")
+_ID_NUMBER = re.compile(r"-?([0-9]{1,100})(?:\.([0-9]{1,99}))?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 def amount_in_cents(text):
@@ -119,7 +120,7 @@ def normalized_timestamp(text):
 
     The text is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.
     Raises Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally
-    with T for the blank, a fraction after `.` or `,` and a zone: Z, +02:00, +0200 or +02.
+    with T for the blank, a fraction after `.` or `,` and a zone: Z, UTC, +02:00, +0200 or +02.
 
     >>> normalized_timestamp("2017-06-13T01:33:01,50+02:00")
     '2017-06-12 23:33:01.5'
@@ -140,14 +141,20 @@ def normalized_timestamp(text):
 def plain_number(text):
     """Return the id that a JSON number stands for: its shortest plain decimal text.
 
-    A number that is too long for amount_in_cents is returned unchanged.
+    A number of more than 100 digits, written or plain, or of more than 3 in its exponent is
+    returned unchanged.
 
-    >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3")]
-    ['7', '7', '1.5', '0', '1000']
+    >>> [plain_number(text) for text in ("7", "70e-1", "1.50", "-0.0", "1e3", "1e999")]
+    ['7', '7', '1.5', '0', '1000', '1e999']
     """
-    if not _AMOUNT.fullmatch(text):
+    match = _ID_NUMBER.fullmatch(text)
+    if not match or len("".join(match.groups(""))) > 100:
         return str(text)
-    return dollars(amount_in_cents(text)).rstrip("0").rstrip(".")
+    from decimal import Decimal
+    plain = f"{Decimal(text) or Decimal(0):f}"      # exact, and "0" for "-0.0"
+    if "." in plain:
+        plain = plain.rstrip("0").rstrip(".")
+    return plain if sum(map(str.isdigit, plain)) <= 100 else str(text)
 
 
 def dollars(cents):
@@ -1135,59 +1142,92 @@ def whole_number(text, least, name=""):
     return int(text)
 
 
-# First bytes of a file -> what it is, and a command that turns it into JSON lines.
-FORMATS = {b"\x1f\x8b": ("gzip", "gzip -dc"), b"BZh": ("bz2", "bzip2 -dc"),
-           b"\xfd7zXZ\0": ("lzma", "xz -dc"), b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
-           b"\xff\xfe": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-           b"\xfe\xff": ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
-           b"{\0": ("UTF-16", "iconv -f UTF-16LE -t UTF-8"),
-           b"\0{\0": ("UTF-16", "iconv -f UTF-16BE -t UTF-8")}
-FROM_CSV = ("python3 -c 'import csv, json, sys; [print(json.dumps(row)) for row in "
-            "csv.DictReader(sys.stdin, delimiter=\"%s\")]' <")
+# Commands that turn FILE into JSON lines, and parts of patterns.
+_OBJECTS = "sed 's/^[^{]*//; s/}[^}]*$/}/' FILE"
+_CSV = ("python3 -c 'import csv, json; [print(json.dumps(row)) for row in csv.DictReader("
+        "open(0, encoding=\"utf-8-sig\", newline=\"\"), delimiter=\"%s\")]' < FILE")
+_EPOCH = ("jq -c '(.timestamp | select(tonumber?)) |= (tonumber | if . < 1e11 then . * 1e6 "
+          r'else . * 1e3 end | round | "\(. / 1e6 | floor | todate[:19]).\(. % 1e6 + 1e6 | '
+          """tostring[1:])Z")' FILE""")
+_START, _COLUMN = rb"\A(?:\xef\xbb\xbf|[\0\s])*", rb'"?(?!purchase|befriend)[A-Za-z_][\w .-]*"?'
+_JSON_ARRAY = _START + rb"\[\s*(?:\{|\]\s*\Z)"
+
+# What a log can be instead of JSON lines: a pattern, what this is, and a command.  The first
+# pattern found counts.  One that begins with \A is searched for in the log's first bytes, any
+# other one in its first unreadable lines.  NAME in a command stands for the pattern's group.
+KINDS = [
+    (rb"\A\x1f\x8b", "gzip", "gzip -dc FILE"),
+    (rb"\ABZh[1-9]", "bzip2", "bzip2 -dc FILE"),
+    (rb"\A\xfd7zXZ\0", "xz", "xz -dc FILE"),
+    (rb"\A\x28\xb5\x2f\xfd", "zstd", "zstd -dc FILE"),
+    (rb"\APK\x03\x04[\s\S]{26}(?!\[Content|_rels|xl/)", "a zip file", "unzip -p FILE"),
+    (rb"\A[\s\S]{257}ustar", "a tar file", "tar -xOf FILE"),
+    (rb"\A(?:\xfe\xff|\xff\xfe(?!\0\0))", "UTF-16", "iconv -f UTF-16 -t UTF-8 FILE"),
+    (rb"\A(?:[^\0]\0){2}", "UTF-16", "iconv -f UTF-16LE -t UTF-8 FILE"),
+    (rb"\A(?:\0[^\0]){2}", "UTF-16", "iconv -f UTF-16BE -t UTF-8 FILE"),
+    (_JSON_ARRAY, "a JSON array", "jq -c '.[]' FILE"),
+    (rb"\A(?=[^\n]*\Z)[^\r]+\r+[^\r]", "lines that end in CR", r"tr '\r' '\n' < FILE"),
+    *((_START + _COLUMN + rb"(?:%b%b){2,}\r?\n(?:[^\n{]*%b){2}" % (comma, _COLUMN, comma),
+       "CSV", _CSV % comma.decode()) for comma in (b",", b";", rb"\t")),
+    (_START + rb'\{(?:.*[,{\[])?[ \t\r]*\n\s*"', "JSON of several lines each", "jq -c . FILE"),
+    (rb"^\x1e\s*\{", "JSON with record separators", r"tr -d '\036' < FILE | jq -c ."),
+    (rb'^\{.*"([A-Za-z_]\w*)"\s*:\s*"\s*\{(?:[^"\\]|\\.)*\\"(?:event_type|D)\\"',
+     "JSON with events as text in a field",
+     "jq -rc '.. | select(.event_type? // .D?) // .NAME? // empty' FILE"),
+    (rb'^"\s*\{\s*\\"', "JSON with events as text", "jq -r . FILE"),
+    (rb'^\{ *".*\}[ \t\r]*\{ *"', "JSON without newlines between the objects", "jq -c . FILE"),
+    (rb'^\{ *"[^][\n]*\} *, *\{ *"', "JSON with commas between the objects",
+     "sed '1s/^[^{]*/[/; $s/[^}]*$/]/' FILE | jq -c '.[]'"),
+    (rb'^(?:\s*,\s*\{\s*"|\{\s*".*\}\s*,\s*$)', "JSON with commas between the lines", _OBJECTS),
+    (rb'^(?!\s*["{])[^{\w\n]*\w[^{\n]*\{\s*"(?:.*")?(?:event_type|D)"\s*:',
+     "JSON with text before the objects", _OBJECTS),
+    (rb'^\{.*[\[:,] *\{(?:[^{}"\n]|"(?:[^"\\\n]|\\.)*")*?"(?:event_type|D)"\s*:',
+     "JSON with events nested in a field", "jq -c '.. | select(.event_type? // .D?)' FILE"),
+    (rb'^\{.*[^\\]\\\\"[^\s,:}\]]', "JSON with doubled backslashes, as of Postgres COPY",
+     r"sed 's/\\\\/\\/g' FILE"),
+    (rb'^\{.*"timestamp"\s*:\s*"?[0-9]{9,10}(?:\.[0-9]+|[0-9]{3})?"?\s*[,}]',
+     "JSON with timestamps in seconds or milliseconds since 1970", _EPOCH)]
 
 
-def kind_of_file(head, reason):
-    """Return what kind of file a log without events is, and a command to make it JSON lines.
+def kind_of_file(head, reason, lines=b""):
+    """Return what a log is instead of JSON lines, and a command that makes it JSON lines.
 
-    `head` holds the log's first bytes, up to 64 KiB.  Returns `reason` if the kind is unknown.
+    `head` holds its first bytes, up to 64 KiB, and `lines` its first unreadable lines.  Returns
+    `reason`, the error in one of these lines, if nothing is certain.
 
     >>> kind_of_file(b'[\\n{"event_type": "purchase"}]', "not a JSON object")
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
     """
-    kinds = [kind for magic, kind in FORMATS.items() if head.startswith(magic)]
-    text = head.decode(errors="replace").lstrip(MARKS + BLANKS)
-    first, second = [*text.split("\n", 2), ""][:2]
-    if text.startswith("["):
-        kinds.append(("a JSON array", "jq -c '.[]'"))
-    elif text.startswith("{"):
-        if "\n" in text and not first.rstrip().endswith("}"):
-            kinds.append(("JSON of several lines each", "jq -c ."))
-    else:
-        kinds += [("CSV", FROM_CSV % separator.replace("\t", r"\t")) for separator in ",;\t"
-                  if min(first.count(separator), second.count(separator)) > 1]
-    return "this is %s; %s FILE turns it into JSON lines" % kinds[0] if kinds else reason
+    for pattern, kind, command in KINDS:
+        match = re.search(pattern, head if pattern.startswith(rb"\A") else lines, re.MULTILINE)
+        if match:
+            command = command.replace("NAME", b"".join(match.groups()[:1]).decode())
+            return f"this is {kind}; {command} turns it into JSON lines"
+    return reason
 
 
-def decompressed(file, name):
-    """Return the file or, if it is gzip, bz2 or lzma, an unnamed file with its unpacked content.
+def unpacked(file, name):
+    """Return a regular file or, if it is gzip, an unnamed one with its unpacked content.
 
-    Raises Failure if the file cannot be unpacked.
+    A file with content whose size the system gives as 0, as in /proc, is copied into an unnamed
+    one.  Raises Failure if that is not possible.
     """
-    head = os.pread(file.fileno(), 6, 0)
-    module = next((kind for magic, (kind, _) in FORMATS.items() if head.startswith(magic)), None)
-    if module not in ("gzip", "bz2", "lzma"):
+    magic = os.pread(file.fileno(), 2, 0)
+    is_gzip = magic == b"\x1f\x8b"
+    if not is_gzip and (os.fstat(file.fileno()).st_size or not magic):
         return file
-    import importlib
+    import gzip
     import shutil
     import tempfile
     try:
-        unpacked = tempfile.TemporaryFile()
-        with file, importlib.import_module(module).open(file) as packed:
-            shutil.copyfileobj(packed, unpacked)
-        unpacked.flush()
-    except Exception as error:          # each of these modules has its own exceptions
-        raise Failure(f"{name}: cannot be unpacked ({module}): {explained(error)}", 2) from None
-    return unpacked
+        copy = tempfile.TemporaryFile()
+        with file, (gzip.open(file) if is_gzip else file) as source:
+            shutil.copyfileobj(source, copy)
+        copy.flush()
+    except Exception as error:          # gzip and zlib have their own exceptions
+        action = "unpacked (gzip)" if is_gzip else "copied"
+        raise Failure(f"{name}: cannot be {action}: {explained(error)}", 2) from None
+    return copy
 
 
 ANOTHER_LOG = ("%s, so this is not the log that was read before (was it rotated? does `tail` lack "
@@ -1243,7 +1283,7 @@ class Position:
 class Log:
     """A JSON-lines log, opened once: a regular file, a pipe, or ("-") standard input.
 
-    A regular file, which may be compressed, is read by position, from `start` up to the `size`
+    A regular file, which may be gzip, is read by position, from `start` up to the `size`
     that it had when it was opened, so that all processes of a run read the same bytes.  Anything
     else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece` bytes at once.
 
@@ -1267,7 +1307,7 @@ class Log:
             if self.is_file:
                 self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
                 if not self.start:
-                    self.file = decompressed(self.file, self.name)
+                    self.file = unpacked(self.file, self.name)
                 self.size = os.fstat(self.file.fileno()).st_size
         except OSError as error:
             raise Failure(f"{self.name}: cannot be read: {error.strerror}", 2) from None
@@ -1309,8 +1349,9 @@ class Log:
             raise
         if data is None and position < stop:
             raise Failure(f"{self.name}: was truncated while it was read")
-        if data and position == self.start:
-            self.head = data
+        earlier = position - self.start
+        if data and earlier <= len(self.head) and earlier < CHUNK:
+            self.head = self.head[:earlier] + data
         on_read(data or b"")
         return data
 
@@ -1413,7 +1454,7 @@ def read_parameters(log, chunks, degree, tracked):
         tracked = tracked or whole_number(header.get("T"), 2, "T ")
     except ValueError as error:
         if not both_given:
-            reason = kind_of_file(log.head, str(error)) if line else "it is empty"
+            reason = kind_of_file(log.head, str(error), line) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no valid D and T: {reason}", 2) from None
     if not both_given or ("event_type" not in header and ("D" in header or "T" in header)):
@@ -1623,9 +1664,10 @@ class Totals:
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
         self.position = Position()      # before the next Findings
-        self.counts = Counter()         # events, purchases, skipped, flagged
+        self.counts = Counter()         # events, purchases, skipped, unreadable, flagged
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
+        self.unreadable = []            # (text, reason) of the first unreadable lines
         self.held = []                  # messages that wait for the first event
         self.first = self.last = ""     # earliest and latest timestamp judged
 
@@ -1636,7 +1678,11 @@ class Totals:
 
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
-        for place, _, kind, reason in findings.malformed:
+        for place, line, kind, reason in findings.malformed:
+            if not kind.startswith('event_type "'):     # such a line is read, but is no event
+                self.counts["unreadable"] += 1
+                if len(self.unreadable) < 20:
+                    self.unreadable.append((line[:2000], reason))
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
             self.kinds[kind] += 1
@@ -1665,6 +1711,30 @@ class Totals:
         rest = self.counts["skipped"] - sum(number for _, number in told)
         kinds = [f"{number} {kind}" for kind, number in told] + [f"{rest} others"] * (rest > 0)
         return f"{self.name}: skipped {self.counts['skipped']}: {', '.join(kinds)}"
+
+
+def unreadable(totals, ended=True, part=False):
+    """Return a message if a log is no log of events, which says what it is instead, else None.
+
+    It is none if more lines are unreadable than are events, and they are 20 or it begins like a
+    JSON array.  A line with another event type is readable.  It is none, too, if it has `ended`
+    with malformed lines and no event.  If it is read from an offset, as with --resume, only the
+    20 count.  If the Totals are those of a `part` of a file, the whole file decides.
+    """
+    log, bad, events = totals.log, totals.counts["unreadable"], totals.counts["events"]
+    array = not log.start and re.match(_JSON_ARRAY, log.head)
+    none = ended and totals.reason and not log.start and not events
+    if not (none or bad > events and (bad >= 20 or array or part)):
+        return None
+    if part:            # at least one part of such a file comes here
+        whole = Totals(log, ignore)
+        for findings in replay(log.chunks(), Detector(1, 2)):
+            whole.add(findings)
+        return unreadable(whole)
+    lines, reasons = zip(*totals.unreadable or [("", totals.reason)])
+    kind = kind_of_file(log.head, reasons[0], "\n".join(lines).encode(errors="surrogateescape"))
+    some = f"only {events} of {events + totals.counts['skipped']} lines are events"
+    return f"{log.name}: {some if events else 'no line is an event'}: {kind}"
 
 
 def flagged(findings):
@@ -1825,7 +1895,7 @@ def load(path, degree=None, tracked=None, deviations=3):
 
     degree and tracked, ints, are used instead of the log's D and T.  The Detector's `skipped` is
     the number of malformed lines, and its `reason` tells why the first one is malformed, or is "".
-    Raises Failure if the log cannot be read, has no D and T, or has malformed lines and no event.
+    Raises Failure if the log cannot be read, has no D and T, or is no log of events.
     """
     log = Log(Place("BATCH", path))
     with log.file:
@@ -1833,6 +1903,8 @@ def load(path, degree=None, tracked=None, deviations=3):
         totals = Totals(log, ignore)
         for findings in replay(chunks, detector):
             totals.add(findings)
+    if message := unreadable(totals):
+        raise Failure(message)
     detector.skipped, detector.reason = totals.counts["skipped"], totals.reason
     return detector
 
@@ -2497,7 +2569,8 @@ class Run:
 
     def __init__(self, args, console, signals):
         self.args, self.console, self.signals = args, console, signals
-        self.outputs, self.failures = [], {}    # failed output -> its error
+        self.context, self.outputs = None, []
+        self.failures = {}                      # failed output -> its error
         self.live = self.ended = False          # whether a live stream is judged; judging ended
         self.lines_before, self.times = 0, []   # lines that --resume skipped; when each step ended
         self.reserve = bytes(1 << 20)           # freed so that a lack of memory can be reported
@@ -2576,9 +2649,11 @@ class Run:
             all_findings = judge_chunks(log.chunks(on_read=self.console.progress(totals, 0)))
         else:
             all_findings = self.file_findings(partial(judge_chunks, look=self.signals.look))
+        warned = not self.live
         for findings in all_findings:
             self.receive(totals, findings)
             if self.live:
+                warned = warned or self.require_events(totals, ended=False)
                 self.go_on(self.each(lambda output: output.tick(), self.outputs))
         self.signals.look()
         self.require_events(totals)
@@ -2660,20 +2735,19 @@ class Run:
         for error in failed:
             self.console.warn(f"{explained(error)}; this output is given up")
 
-    def require_events(self, totals):
-        """Raise Failure if a log has malformed lines and no event: it is another kind of file.
+    def require_events(self, totals, ended=True):
+        """Raise Failure if a log is no log of events (see `unreadable`).
 
-        Events outside this shard's part count too.  A log that is read from an offset above 0, as
-        with --resume, is not checked.
+        Of a live stream that goes on, was stopped or has events, warn and return the message.
         """
-        log = totals.log
-        if totals.counts["events"] or not totals.reason or log.start:
-            return
-        if self.args.shard[1] > 1 and log.is_file and any(
-                findings.events for findings in replay(log.chunks(), Detector(1, 2))):
-            return
-        self.live = False       # another kind of file is no live stream
-        raise Failure(f"{log.name}: no line is an event: {kind_of_file(log.head, totals.reason)}")
+        part = self.args.shard[1] > 1 and totals is self.context.stream_totals
+        message = unreadable(totals, ended, part)
+        if message and (totals.log.is_file or ended and not totals.counts["events"]):
+            self.live = False       # another kind of file is no live stream
+            raise Failure(message)
+        if message:
+            self.console.warn(message)
+        return message
 
     def wait(self):
         """Raise what ends the wait for an output's reader: Stopped, or an error of the output."""
@@ -2714,6 +2788,8 @@ class Run:
         """Tell what the logs held, and where the results are."""
         console, detector = self.console, self.context.detector
         batch, stream = logs = self.context.batch_totals, self.context.stream_totals
+        if self.live:
+            self.require_events(stream, ended=False)
         for totals in logs:
             totals.tell_held()
             if totals.counts["skipped"]:
@@ -2734,9 +2810,9 @@ class Run:
 
     def tell_ending(self, error, ending, placed):
         """Tell what ended the run, if it was not the end of the logs, and what that means."""
-        parts = []
+        parts, totals = [], self.context and self.context.stream_totals
+        written = [output.file.called for output in self.outputs if output.file.written]
         if error and ending.files:
-            totals = self.context.stream_totals
             ended = "" if isinstance(error, Stopped) else "; ended"
             parts.append(f"{explained(error)}{ended} after line {totals.lines} of {totals.name}")
             to = f" to {', '.join(placed)}" if self.failures else ""
@@ -2744,11 +2820,11 @@ class Run:
         elif error and ending.status:
             parts.append(explained(error))
             if ending.status != 2:
-                written = [output.file.called for output in self.outputs if output.file.written]
                 but = f", but {', '.join(written)} may hold part of the results" if written else ""
                 parts.append("no output file is changed" + but)
-        if self.args.snapshot and not ending.snapshot and self.outputs and (
-                self.context.stream_totals.counts["purchases"]):
+        may_repeat = ending.files or self.live or written
+        if self.args.snapshot and not ending.snapshot and may_repeat and (
+                totals.counts["purchases"]):
             parts.append("no snapshot is written, so the next run judges these lines again")
         if parts:
             self.console.warn("; ".join(parts))

@@ -50,7 +50,9 @@ def splice(rng, line, other):
 
 
 VALUES = [b"0", b"-0", b"1", b"1.0", b"1e5", b"1E400", b"-1", b"01", b"+1", b"1.", b".5", b"9" * 5000, b"true",
-          b"false", b"null", b"[]", b"{}", b'[1]', b'{"a": 1}', b'""', b'" "', b'"1"', b'"\\u0031"',
+          b"false", b"null", b"[]", b"{}", b'[1]', b'{"a": 1}', b'""', b'" "', b'"1"', b"4111111111111111",
+          b"4111111111111111.0", b"4.111111111111111e15", b"1e99", b"1E+100", b"1e-99", b"1e999", b"-1e-999", b"7e000",
+          b"7." + b"0" * 99, b"7." + b"0" * 100, b'"\\u0031"',
           b'"\\ud83d\\ude00"', b'"\\ud83d"', b'"\\n"', b'"1\\n"', b'"\\u0000"', b"NaN", b"-Infinity", b"Infinity",
           b'"NaN"', b'"1_000"', b'"1e3"', b'"-0.00"', b'"+5"', b'" 5"', b'"999999999999999.999999999999999"',
           b'"1000000000000000"', b'"1.0000000000000000"', b'"\xef\xbc\x91"', b'"purchase"', b'"Purchase"',
@@ -97,10 +99,11 @@ MUTATIONS = flip, cut, insert, insert, duplicate, splice, retyped, retyped, key_
 
 
 def mutated(rng, log, first):
-    """A log (bytes) of which some lines from number `first` on are damaged."""
+    """A log (bytes) of which some lines, or most, from number `first` on are damaged."""
+    share = rng.choice((0.15,) * 9 + (0.9,))
     lines = log.split(b"\n")[:-1]
     for number in range(first, len(lines)):
-        if rng.random() < 0.15:
+        if rng.random() < share:
             for _ in range(rng.choice((1, 1, 1, 2, 3))):
                 lines[number] = rng.choice(MUTATIONS)(rng, lines[number] or b"{}", rng.choice(lines))
     if len(lines) > first and rng.random() < 0.05:

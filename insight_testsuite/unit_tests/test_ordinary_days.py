@@ -4,13 +4,12 @@ Nothing is lost or doubled in silence, and what the last message says is true.
 """
 
 import array
-import bz2
 import fcntl
 import gzip
-import lzma
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,16 +224,61 @@ class OneFileTest(FolderTest):
         self.assertEqual(self.read("output"), answered(lines[4:]))
 
     def test_compressed_logs(self):
-        for module in gzip, bz2, lzma:
-            for jobs in "1", "2":
-                with self.subTest(module=module.__name__, jobs=jobs):
-                    batch = self.write("batch.z", module.compress(BATCH))
-                    stream = self.write("stream.z", module.compress(STREAM * 30))
-                    self.do("--jobs", jobs, batch, stream, self.output)
-                    self.assertEqual(self.read("output"), FLAGGED * 30)
-            self.write("stream.z", module.compress(os.urandom(5000))[:-20])
-            said = self.assert_fails(2, self.batch, self.path("stream.z"), self.output)
-            self.assertIn("stream.z: cannot be unpacked (%s)" % module.__name__, said)
+        for jobs in "1", "2":
+            batch = self.write("batch.gz", gzip.compress(BATCH))
+            stream = self.write("stream.gz", gzip.compress(STREAM * 30))
+            self.do("--jobs", jobs, batch, stream, self.output)
+            self.assertEqual(self.read("output"), FLAGGED * 30)
+
+    def test_all_members_of_a_compressed_log(self):
+        """Each log of a day may be a member; a tape pads them with NULs."""
+        lines = many(6)
+        members = [gzip.compress(b"".join(lines[n:n + 2])) for n in (0, 2, 4)]
+        for between in b"", b"\0", b"\0" * 70000:
+            self.write("stream.gz", between.join(members) + between)
+            self.do(self.batch, self.path("stream.gz"), self.output)
+            self.assertEqual(self.read("output"), answered(lines))
+
+    def test_a_damaged_compressed_log(self):
+        """Wherever a byte is lost or another one, no line of it is judged."""
+        members = gzip.compress(b"".join(many(40)), mtime=0), gzip.compress(STREAM, mtime=0)
+        whole = b"".join(members)
+        place = len(members[0])
+        damaged = [whole[:-1], whole[:-10], whole[:place + 5], whole + b"x", whole + b"\0x", members[0] + b"\0\0" + STREAM,
+                   members[0] + members[1][1:], gzip.compress(os.urandom(5000))[:-20]]
+        for k in (20, place // 2, place - 5, place - 1, place + 15, place + 25, len(whole) - 6, len(whole) - 1):
+            damaged.append(whole[:k] + bytes([whole[k] ^ 85]) + whole[k + 1:])
+        for log in damaged:
+            said = self.assert_fails(2, self.batch, self.write("stream.gz", log), self.output)
+            self.assertIn("stream.gz: cannot be unpacked (gzip): ", said)
+
+    @unittest.skipUnless(os.path.exists("/proc/self/cmdline"), "no /proc here")
+    def test_a_file_whose_size_is_given_as_0(self):
+        """Such as those of /proc: here the name by which a process was called."""
+        lines = many(40)
+        with subprocess.Popen([b"".join(lines)], executable=shutil.which("cat"), stdin=subprocess.PIPE) as process:
+            stream = "/proc/%d/cmdline" % process.pid
+            self.wait_until(lambda: open(stream, "rb").read().startswith(lines[0]))
+            self.assertEqual(os.stat(stream).st_size, 0)
+            for jobs in "1", "3":
+                self.do("--jobs", jobs, self.batch, stream, self.output)
+                self.assertEqual(self.read("output"), answered(lines))
+            parts = b""
+            for k in "123":
+                with open(stream, "rb") as file:
+                    parts += self.do("--shard", k + "/3", self.batch, "-", "-", stdin=file)[0]
+            self.assertEqual(parts, answered(lines))
+            process.stdin.close()
+
+    def test_an_empty_stream_is_an_empty_log(self):
+        """It ends at once, and the outputs are files, as of any other log."""
+        self.write("stream", b"")
+        for options in [], ["--jobs", "2"], ["--shard", "1/2"], ["--resume"]:
+            self.write("output", OLD)
+            _, said = self.do(*options, "--report", self.path("page"), *self.files)
+            self.assertEqual(self.read("output"), b"")
+            self.assertIn("stream 0 events (0 skipped), 0 judged, 0 flagged", said)
+            self.assertNotIn(b"refresh", self.read("page"))
 
 
 class ResumeTest(DaysTest):
@@ -258,15 +302,14 @@ class ResumeTest(DaysTest):
     def test_going_on_over_compressed_logs(self):
         """Each day another one, which holds those of before, too."""
         lines = many(9)
-        for module in gzip, bz2, lzma:
-            self.write("state", module.compress(BATCH))
-            flags = b""
-            for count in 4, 4, 9:
-                self.write("stream", module.compress(b"".join(lines[:count])))
-                self.do("--resume", "--snapshot", self.path("state"), self.path("state"), self.stream, self.output,
-                        "--jobs", str(count % 3 + 1))
-                flags += self.read("output")
-            self.assertEqual(flags, answered(lines), module.__name__)
+        self.write("state", gzip.compress(BATCH))
+        flags = b""
+        for count in 4, 4, 9:
+            self.write("stream", gzip.compress(b"".join(lines[:count])))
+            self.do("--resume", "--snapshot", self.path("state"), self.path("state"), self.stream, self.output,
+                    "--jobs", str(count % 3 + 1))
+            flags += self.read("output")
+        self.assertEqual(flags, answered(lines))
 
     def test_going_on_over_nuls(self):
         """They are no line of their own, however many there are, and wherever the runs before them ended."""
@@ -447,10 +490,101 @@ class LogKindTest(FolderTest):
                              (STREAM.decode().encode("utf-16"), "this is UTF-16; iconv ")]:
             self.write("stream", stream)
             for arguments, data in (self.files, None), ([self.batch, "-", self.output], stream):
-                if b"[" in stream:          # one of its lines is an event
+                if b"[" in stream and data:          # one of its lines is an event, so what is live goes on
                     continue
                 said = self.do("-q", *arguments, data=data, status=1)[1]
-                self.assertIn("no line is an event: " + text, said)
+                self.assertRegex(said, "(no line is an event|only 1 of 3 lines are events): " + text)
+
+    def array(self, number):
+        """A JSON array with one purchase a line: the last has no comma, so it is an event."""
+        return b"[\n" + b",\n".join(line.strip() for line in many(number)) + b"\n]\n"
+
+    def test_a_log_of_which_most_lines_cannot_be_read_is_no_result(self):
+        half = [b'{"event": %s}\n' % line.strip() for line in many(30)]
+        state = BATCH.replace(b"}", b', "stream_lines": "1"}', 1)
+        for stream, events, kind in [
+                (self.array(1), "1 of 3", "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"),
+                (self.array(2), "1 of 4", "this is a JSON array"), (self.array(999), "1 of 1001", "this is a JSON array"),
+                (b"".join(many(29) + half), "29 of 59", "this is JSON with events nested in a field"),
+                (b"".join(half[:15] + many(19) + half[15:]), "19 of 49", "this is JSON with events nested in a field"),
+                (PAGE_VIEW * 50 + b"x\n" * 20 + b"".join(many(19)), "19 of 89", "not JSON: Expecting value"),
+                (b"".join(many(19)) + STREAM[:50] * 20, "19 of 20", None)]:
+            self.write("stream", stream)
+            if kind is None:                # one long line is one line
+                self.do("-q", *self.files)
+                self.write("output", OLD)
+                continue
+            for options in [], ["--jobs", "3"], ["--shard", "1/1"], ["--snapshot", self.path("state")]:
+                with self.subTest(stream[:40], options=options):
+                    said = self.do("-q", *options, *self.files, status=1)[1]
+                    self.assertIn("stream: only %s lines are events: %s" % (events, kind), said)
+                    self.assertTrue(said.endswith("; no output file is changed\n"), said)
+                    self.assertEqual(self.read("output"), OLD)
+                    self.assertFalse(os.path.exists(self.path("state")))
+            for n in 2, 3, 5:
+                ended = [self.finish(self.start("-q", "--shard", "%d/%d" % (k, n), *self.files[:2], "-"), status=None)[1]
+                         for k in range(1, n + 1)]
+                self.assertTrue(any("only %s lines are events: %s" % (events, kind) in said for said in ended), ended)
+            number = int(events.split(" of ")[1])
+            if number > 40:                 # and from the second line on, as far as it is new
+                said = self.do("-q", "--resume", self.write("resumed", state), *self.files[1:], status=1)[1]
+                self.assertRegex(said, "stream: only [0-9]+ of %d lines are events: " % (number - 1))
+                self.assertEqual(self.read("output"), OLD)
+        self.write("batch", HEADER + b"".join(half) + EVENTS)
+        self.write("stream", STREAM)
+        self.assertIn("batch: only 6 of 36 lines are events: this is JSON with events nested in a field",
+                      self.do("-q", *self.files, status=1)[1])
+
+    def test_a_log_with_some_lines_that_cannot_be_read_is_a_result(self):
+        for stream in (b"x\n" * 19 + STREAM, b"x\n" * 30 + STREAM * 30, PAGE_VIEW * 90 + STREAM * 10,
+                       PAGE_VIEW * 900 + b"x\n" * 100 + STREAM * 100, b"[\n" + STREAM * 3 + b"]\n",
+                       b"[2017-06-13 11:33:01] server started\nx\n" + STREAM, b"[1]\n" * 3 + STREAM):
+            self.write("stream", stream)
+            for options in [], ["--jobs", "3"]:
+                self.do(*options, *self.files)
+                self.assertEqual(self.read("output"), FLAGGED * stream.count(STREAM))
+            parts = [self.do("--shard", shard, *self.files[:2], "-")[0] for shard in ("1/3", "2/3", "3/3")]
+            self.assertEqual(b"".join(parts), FLAGGED * stream.count(STREAM))
+        resumed = self.write("state", BATCH.replace(b"}", b', "stream_lines": "30"}', 1))
+        self.write("stream", STREAM * 30 + b"x\n" * 19)        # few lines are new: whether most are events is unknown
+        self.do("--resume", resumed, *self.files[1:])
+
+    def test_strict_ends_at_the_first_line_of_an_array(self):
+        self.write("stream", self.array(99))
+        self.assertIn("stream:1: not JSON: Expecting value at character 2 (--strict)", self.do("--strict", *self.files, status=1)[1])
+
+    def test_a_live_stream_of_which_most_lines_cannot_be_read_is_warned_of_twice(self):
+        """As soon as it is so, and at its end; all that can be judged is."""
+        bad = b"".join(b"Jun 13 shop: " + line for line in many(30))
+        for first, then, events in ((b"".join(many(5)) + bad, b"".join(many(9, 6)), ("[56]", 14)),
+                                    (self.array(40), b"".join(many(9)), ("0", 10))):
+            for stop in False, True:
+                process = self.start("-q", self.batch, "-", "-")
+                process.stdin.write(first)
+                process.stdin.flush()
+                warned = self.lines_arriving(process.stderr).decode()
+                process.stdin.write(then)
+                process.stdin.flush()
+                flags = b"" if b"[" in first[:1] else self.arriving(process, 14)
+                if stop and flags:
+                    process.terminate()
+                out, said = self.finish(process, status=143 if stop and flags else 0)
+                says = "only %s of [0-9]+ lines are events" % events[0] if events[0] != "0" else "no line is an event"
+                self.assertRegex(warned + said, says + ": this is (JSON with text before the objects|a JSON array); ")
+                self.assertEqual((warned + said).count("; no output"), 0)
+                self.assertEqual(said.count("this is "), 1)
+                self.assertIn("standard input: only %d of " % events[1], said)
+                self.assertEqual((flags + out).count(b"\n"), events[1])
+
+    def arriving(self, process, number):
+        lines = b""
+        while lines.count(b"\n") < number:
+            lines += self.lines_arriving(process.stdout)
+        return lines
+
+    def test_a_pipe_must_carry_plain_lines(self):
+        said = self.do("-q", self.batch, "-", self.output, data=gzip.compress(STREAM), status=1)[1]
+        self.assertIn("standard input: no line is an event: this is gzip; gzip -dc FILE turns it into JSON lines", said)
 
     def test_a_shard_without_an_event_is_no_failure_if_the_log_has_one(self):
         self.write("stream", PAGE_VIEW * 5 + STREAM)
