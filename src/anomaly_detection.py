@@ -595,6 +595,7 @@ class Detector:
         self.degree, self.tracked, self.deviations = degree, tracked, deviations
         self.deviations_squared = deviations.numerator ** 2, deviations.denominator ** 2
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
+        self.too_few = 0        # purchases judged so far with fewer than 2 in their window
         self.befriend, self.unfriend = self.social.befriend, self.social.unfriend
         self.record = self.history.record
 
@@ -617,14 +618,17 @@ class Detector:
             n += len(amounts)
             total += sum(amounts)
             squares += sum(map(mul, amounts, amounts))
-            if cannot_be_flagged(amount, n, total, squares, self.tracked, *self.deviations_squared):
+            if n > 1 and cannot_be_flagged(amount, n, total, squares, self.tracked,
+                                           *self.deviations_squared):
                 return None
         return self.verdict(amount, n, total, squares)
 
     def verdict(self, amount, n, total, squares):
         """Return the Baseline of a window if `amount` cents are anomalous, else None.  The
-        window is given by the number, the sum and the sum of squares of its amounts.
+        window is given by the number, the sum and the sum of squares of its amounts.  One of
+        fewer than 2 amounts is counted in `too_few`.
         """
+        self.too_few += n < 2
         if n < 2 or cannot_be_flagged(amount, n, total, squares, n, *self.deviations_squared):
             return None
         return baseline(n, total, squares)
@@ -1035,7 +1039,19 @@ def read_parameters(log, chunks, degree, tracked):
     return degree, tracked, header, chain([head], chunks)
 
 
-Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
+def plain_window(detector, user):
+    """Return the user's window, newest first: a list of (buyer, purchase as in PurchaseHistory).
+    It is found without the short-cuts of `Detector.window`.
+    """
+    network, history = detector.social.network(user, detector.degree), detector.history
+    purchases = list(history.last(network, detector.tracked))
+    oldest, by_user = purchases[-1], history.by_user
+    buyers = {purchase: buyer for buyer in network if by_user.get(buyer, [()])[-1] >= oldest
+              for purchase in takewhile(oldest.__le__, reversed(by_user[buyer]))}
+    return [(buyers[purchase], purchase) for purchase in purchases]
+
+
+Judged = namedtuple("Judged", "place line user timestamp amount flag window audience evidence")
 Judged.__doc__ = """A purchase that was judged.
 
 place: number of lines before its line in the same Findings
@@ -1044,14 +1060,15 @@ user, timestamp, amount: the buyer; the normalized timestamp; exact cents
 flag: the Baseline of its window if it is flagged, else None
 window: (number of purchases in it, their Baseline or None if fewer than 2), or None if not needed
 audience: what SocialNetwork.audience returns for the buyer, or None if not needed or not flagged
+evidence: what `plain_window` returns for the buyer, or None if not needed or not flagged
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
 MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text, with
 surrogates for bytes that are not UTF-8, and the kind and the message of the Malformed raised."""
 
-Findings = namedtuple("Findings", "lines events purchases judged malformed first last",
-                      defaults=("", ""))
+Findings = namedtuple("Findings", "lines events purchases judged malformed first last too_few",
+                      defaults=("", "", 0))
 Findings.__doc__ = """The results of reading some consecutive lines of a log.
 
 lines: number of these lines, including blank and malformed ones
@@ -1059,6 +1076,7 @@ events, purchases: number of events that were applied, and of purchases among th
 judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
 malformed: list of MalformedLine, in order
 first, last: earliest and latest normalized timestamp of the purchases judged, "" if none were
+too_few: number of purchases judged whose window held fewer than 2
 """
 
 
@@ -1109,26 +1127,31 @@ def judge(chunks, detector, needs, strict=False):
 
     `needs` is the union of the outputs' `needs`.
     """
-    timestamps = []
+    timestamps, too_few = [], detector.too_few
 
     def purchase(user, timestamp, amount):
         when, cents = detector.history.timestamps[timestamp], detector.history.amounts[amount]
-        window = audience = None
+        window = audience = evidence = None
         if "window" in needs:
             n, total, squares = detector.window_sums(user)
             flag = detector.verdict(cents, n, total, squares)
             window = n, baseline(n, total, squares) if n > 1 else None
         else:
             flag = detector.flag(user, cents)
+        if flag and "evidence" in needs:
+            evidence = plain_window(detector, user)
         detector.record(user, timestamp, amount)
         timestamps.append(when)
         if flag and "audience" in needs:
             audience = detector.social.audience(user, detector.degree)
-        return (user, when, cents, flag, window, audience) if flag or "every" in needs else None
+        found = user, when, cents, flag, window, audience, evidence
+        return found if flag or "every" in needs else None
 
     for findings in replay(chunks, detector, purchase, strict):
-        yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""))
+        yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""),
+                                too_few=detector.too_few - too_few)
         timestamps.clear()
+        too_few = detector.too_few
 
 
 # --------------------------------------------------------------------- outputs
@@ -1198,7 +1221,7 @@ class Totals:
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
         self.lines = 0                  # lines of the log before the next Findings
-        self.counts = Counter()         # events, purchases, skipped, flagged
+        self.counts = Counter()         # events, purchases, skipped, flagged, too_few
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
         self.held = []                  # messages that wait for the first event
@@ -1215,7 +1238,7 @@ class Totals:
             self.reason = self.reason or reason
         self.lines += findings.lines
         self.counts.update(events=findings.events, purchases=findings.purchases,
-                           skipped=len(findings.malformed),
+                           skipped=len(findings.malformed), too_few=findings.too_few,
                            flagged=len(flagged(findings)))
         if self.counts["events"] or not self.log.is_file:
             self.tell_held()
@@ -1275,7 +1298,7 @@ class Output:
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
     and any of the methods below.  All are called in one process, in the order of the log, whatever
     --jobs is.  If it needs more than the flagged purchases, its set `needs` holds "every" (every
-    purchase judged), or "audience" or "window" (those fields of Judged).
+    purchase judged), or "audience", "window" or "evidence" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
@@ -1387,16 +1410,37 @@ class Output:
                 os.unlink(self.temporary)
 
 
+_PIECES = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]')    # strings, brackets and commas of JSON
+
+
+def without_members(text, names):
+    """Return the text between the braces of a JSON object without its members of some names."""
+    depth, commas = 0, [-1]
+    for piece in _PIECES.finditer(text):
+        depth += (piece[0] in "[{") - (piece[0] in "]}")
+        if piece[0] == "," and not depth:
+            commas.append(piece.start())
+    members = [text[begin + 1:end] for begin, end in zip(commas, [*commas[1:], len(text)])]
+    return ",".join(member for member in members
+                    if _decode(_PIECES.search(member)[0]) not in names)
+
+
 def with_fields(line, fields):
-    """Return a line, which is a JSON object, with fields (JSON text) added at its end."""
-    return f"{line.rstrip(BLANKS)[:-1]}, {fields}}}\n"
+    """Return a line, which is a JSON object, with fields added at its end.  They are given as a
+    dict of name -> JSON text.  Members that have one of these names are removed, nested ones not.
+    """
+    blanks, brace, members = line.rstrip(BLANKS)[:-1].partition("{")
+    if "\\" in members or any(f'"{name}"' in members for name in fields):
+        members = without_members(members, fields)
+    added = "".join(f', "{name}": {text}' for name, text in fields.items())
+    return f"{blanks}{brace}{members}{added}}}\n"
 
 
 def mean_and_sd(baseline):
-    """Return the JSON fields mean and sd of a Baseline, which are null if it is None."""
+    """Return the fields mean and sd of a Baseline, which are null if it is None."""
     if baseline is None:
-        return '"mean": null, "sd": null'
-    return f'"mean": "{dollars(baseline.mean)}", "sd": "{dollars(baseline.sd)}"'
+        return {"mean": "null", "sd": "null"}
+    return {"mean": f'"{dollars(baseline.mean)}"', "sd": f'"{dollars(baseline.sd)}"'}
 
 
 class FlaggedPurchases(Output):
@@ -1422,8 +1466,8 @@ class Notify(Output):
     def take(self, findings):
         for purchase in flagged(findings):
             feed, recommend = map(as_json, purchase.audience)
-            self.write(with_fields(purchase.line, f'{mean_and_sd(purchase.flag)}, '
-                                                  f'"feed": {feed}, "recommend": {recommend}'))
+            self.write(with_fields(purchase.line, {**mean_and_sd(purchase.flag), "feed": feed,
+                                                   "recommend": recommend}))
 
 
 class Verdicts(Output):
@@ -1433,8 +1477,22 @@ class Verdicts(Output):
     def take(self, findings):
         for purchase in findings.judged:
             size, baseline = purchase.window
-            self.write(with_fields(purchase.line, f'"window": {size}, {mean_and_sd(baseline)}, '
-                                                  f'"flagged": {as_json(bool(purchase.flag))}'))
+            self.write(with_fields(purchase.line, {"window": size, **mean_and_sd(baseline),
+                                                   "flagged": as_json(bool(purchase.flag))}))
+
+
+class Evidence(Output):
+    name, help = "evidence", "write each flagged purchase with the purchases of its window"
+    needs = {"evidence"}
+    ids, amounts = Memo(as_json), Memo(amount_text)
+
+    def take(self, findings):
+        for purchase in flagged(findings):
+            window = ", ".join(f'{{"id": {self.ids[buyer]}, "timestamp": "{timestamp}", '
+                               f'"amount": "{self.amounts[amount]}"}}'
+                               for buyer, (timestamp, seq, amount) in purchase.evidence)
+            self.write(with_fields(purchase.line, {**mean_and_sd(purchase.flag),
+                                                   "purchases": f"[{window}]"}))
 
 
 class Snapshot(Output):
@@ -1871,7 +1929,7 @@ Logs: {", ".join(logs)}.
 
 
 # The outputs of a run are opened, written and replaced in this order.  Snapshot must be last.
-OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
+OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Evidence, Report, Snapshot
 
 
 # --------------------------------------------------------------------- signals
@@ -2297,14 +2355,19 @@ class Run:
         if k == shards and stream.last and stream.last < self.newest == detector.history.newest:
             console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
                          f"{self.newest}: was it judged before?")
+        judged, few = stream.counts["purchases"], stream.counts["too_few"]
+        too_few = f" ({few} with fewer than 2 purchases to judge by)" if few else ""
+        if few == judged >= 20:
+            console.warn(f"{stream.name}: no purchase had 2 others to be judged by: do its ids "
+                         f"agree with those of {batch.name}?")
         events = [f"{totals.counts['events']} events ({totals.counts['skipped']} skipped)"
                   for totals in logs]
-        start, loaded, judged = self.times
+        start, loaded, end = self.times
         span = f", {stream.first} to {stream.last}" if stream.first else ""
         console.info(
-            f"batch {events[0]}, stream {events[1]}, {stream.counts['purchases']} judged, "
+            f"batch {events[0]}, stream {events[1]}, {judged} judged{too_few}, "
             f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
-            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; "
+            f"{end - loaded:.2f} s stream; above {detector.limit}{span}; "
             f"{', '.join(output.path for output in self.outputs)}")
         ending = f"after line {stream.lines} of {stream.name}; what was judged is written"
         if self.error:
