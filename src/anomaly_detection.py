@@ -1624,7 +1624,7 @@ class Intervals(dict):
     def __init__(self, over_time):
         self.over_time, self.size = over_time, 1
         self.sizes, self.limit, self.since = (
-            (_TIMES, 240, "from") if over_time else (_LINES, 60, "after line"))
+            (_TIMES, 240, "from") if over_time else (_LINES, 120, "after line"))
 
     def add(self, position, sums):
         """Add sums to those of the interval of a position."""
@@ -1667,8 +1667,8 @@ class Intervals(dict):
         """Return a chart of the intervals: purchases over time, or flagged ones over lines."""
         if self.over_time:
             column, what = 0, "Purchases"
-            some = any(sums[2] for sums in self.values())
-            words = "The dots above are for flagged ones. Larger dots stand for more." * some
+            words = ("The dots above are for flagged ones. Larger dots stand for more."
+                     if any(sums[2] for sums in self.values()) else "None is flagged.")
         else:
             column, what = 2, "Flagged purchases"
             words = "Time hardly tells the purchases apart, so the charts follow the lines."
