@@ -354,7 +354,7 @@ def members(line):
     >>> members('{"a": [1, 2] ,"\\\\u0061":{"b": ","} }')
     [('a', '"a": [1, 2] '), ('a', '"\\\\u0061":{"b": ","} ')]
     """
-    decode, blanks = json.JSONDecoder().raw_decode, re.compile(r"[ \t\r]*")
+    decode, blanks = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode, re.compile(r"[ \t\r]*")
     found, place = [], line.index("{")
     while line[place] != "}":
         begin = place + 1

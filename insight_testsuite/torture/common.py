@@ -259,12 +259,12 @@ def agrees(trial, ran, batch, stream, deviations=3):
 
 def sums_agree(verdicts, evidence):
     """Do the purchases in the evidence (bytes) have the size, the mean and the sd of the verdicts (bytes)?"""
-    flagged = [line for line in map(json.loads, verdicts.splitlines()) if line["flagged"]]
-    windows = [[Fraction(purchase["amount"]) for purchase in json.loads(line)["purchases"]]
-               for line in evidence.splitlines()]
+    judged, flagged = ([json.loads(line, parse_int=str, parse_float=str) for line in lines.split(b"\n")[:-1]]
+                       for lines in (verdicts, evidence))
+    windows = [[Fraction(purchase["amount"]) for purchase in line["purchases"]] for line in flagged]
     figures = [(len(window), reference.truncated(mean), reference.truncated_root(variance))
                for window in windows for mean, variance in [reference.mean_and_variance(window)]]
-    return figures == [(line["window"], line["mean"], line["sd"]) for line in flagged]
+    return figures == [(int(line["window"]), line["mean"], line["sd"]) for line in judged if line["flagged"]]
 
 
 def without_place(snapshot):
