@@ -73,7 +73,7 @@ def run_detector(program, arguments, logs, degree):
     output = os.path.join(os.path.dirname(logs.paths[0]), 'flagged_purchases.json')
     seconds, peak, said = run_child(
         sys.executable, program, *logs.paths, output, '-D', str(degree), *arguments)
-    summary = re.search(r'(\d+) judged, .* ([0-9.]+) s batch \+ ([0-9.]+) s stream', said)
+    summary = re.search(r'(\d+) judged.* ([0-9.]+) s batch \+ ([0-9.]+) s stream', said)
     if not summary:
         raise Failed('no summary from %s:\n%s' % (program, said))
     judged, batch, stream = summary.groups()

@@ -283,7 +283,20 @@ def marked(rng, line):
     return b"".join(rng.choice((b"\xef\xbb\xbf", b"\0", b"\0\0\0")) for _ in range(rng.randint(1, 3))) + line
 
 
-SPELLINGS = compact, compact, timed, timed, number_ids, numbers, powered, powered, marked
+ADDED = ["mean", "sd", "window", "flagged", "feed", "recommend", "purchases", "m\\u0065an", "\\u0073d"]
+
+
+def judged_before(rng, line):
+    """The line with fields that an output of an earlier run may have added, here and there, also nested."""
+    value = rng.choice(['"1.00"', "null", '{"mean": [1, "}, {"]}', '[{"sd" : "\\"", "id": "1"},[]]', "-0.0"])
+    text = '"%s"%s%s' % (rng.choice(ADDED), rng.choice((": ", " :", ":\t")), value)
+    if rng.random() < 0.5:
+        return line[:-1] + (", " + text).encode() + b"}"
+    begin = line.index(b"{") + 1
+    return line[:begin] + (text + rng.choice((",", " ,\t"))).encode() + line[begin:]
+
+
+SPELLINGS = compact, compact, timed, timed, number_ids, numbers, powered, powered, marked, judged_before
 
 
 # --- one log -----------------------------------------------------------------

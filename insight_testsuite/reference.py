@@ -73,11 +73,14 @@ class Rule:
         """Everyone at distance 1 .. degree from the user."""
         return set(self.distances(user)) - {user}
 
+    def last(self, user):
+        """The last tracked purchases of the user's network, oldest first."""
+        network = self.network(user)
+        return sorted(p for p in self.purchases if p.user in network)[-self.tracked:]
+
     def window(self, user):
         """The amounts of the last tracked purchases of the user's network."""
-        network = self.network(user)
-        theirs = sorted(p for p in self.purchases if p.user in network)
-        return [p.amount for p in theirs[-self.tracked:]]
+        return [p.amount for p in self.last(user)]
 
     def told(self, user):
         """Who is to be told of the user's purchase: (friends, those to recommend the user to)."""
@@ -306,11 +309,12 @@ def lines_of(log):
             if without_marks(line).strip(b" \t\r")]
 
 
-def judge_logs(batch, stream, degree=None, tracked=None, notify=None, deviations=3, verdicts=None):
+def judge_logs(batch, stream, degree=None, tracked=None, notify=None, deviations=3, verdicts=None, evidence=None):
     """The Result of two logs (bytes); ValueError when D or T cannot be had.
 
-    To a list `notify` each flagged line is added with who is to be told, and to a list
-    `verdicts` each purchase that was judged, with its verdict and what it was judged by.
+    To a list `notify` each flagged line is added with who is to be told, to a list `evidence` each
+    flagged line with the purchases of its window, and to a list `verdicts` each purchase that was
+    judged, with its verdict and what it was judged by.
     """
     batch_lines, stream_lines = lines_of(batch), lines_of(stream)
     if degree is None or tracked is None:
@@ -342,6 +346,8 @@ def judge_logs(batch, stream, degree=None, tracked=None, notify=None, deviations
                         flagged.append(flagged_line(line, *found))
                         if notify is not None:
                             notify.append(notify_line(flagged[-1], *rule.told(*event.users)))
+                        if evidence is not None:
+                            evidence.append(evidence_line(flagged[-1], rule.last(*event.users)))
                 rule.purchase(*event.users, (event.when, event.nanoseconds), event.amount)
             elif event.type == "befriend":
                 rule.befriend(*event.users)
@@ -350,9 +356,35 @@ def judge_logs(batch, stream, degree=None, tracked=None, notify=None, deviations
     return Result(b"".join(flagged), skipped[0], skipped[1], judged)
 
 
+def members(line):
+    """[(name, text)] of what stands between the outer braces and commas of a JSON object.
+
+    >>> members('{"a": [1, 2] ,"\\\\u0061":{"b": ","} }')
+    [('a', '"a": [1, 2] '), ('a', '"\\\\u0061":{"b": ","} ')]
+    """
+    decode, blanks = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode, re.compile(r"[ \t\r]*")
+    found, place = [], line.index("{")
+    while line[place] != "}":
+        begin = place + 1
+        name, place = decode(line, blanks.match(line, begin).end())
+        colon = blanks.match(line, place).end()
+        _, place = decode(line, blanks.match(line, colon + 1).end())
+        place = blanks.match(line, place).end()
+        found.append((name, line[begin:place]))
+    return found
+
+
 def with_fields(line, fields):
-    """The line as it was up to its closing brace, but for marks at its beginning, then more fields."""
-    return without_marks(line).rstrip(b" \t\r")[:-1] + b", " + fields + b"}\n"
+    """The line as it was up to its closing brace, but for marks at its beginning, then more fields (bytes).
+
+    It loses those of its own that have the same names.
+
+    >>> with_fields(b' {"mean": 1, "of": {"mean": 2}, "sd" : 3 }', b'"mean": 4')
+    b' { "of": {"mean": 2}, "sd" : 3 , "mean": 4}\\n'
+    """
+    text = without_marks(line).rstrip(b" \t\r").decode()
+    kept = [member for name, member in members(text) if name not in json.loads(b"{%s}" % fields)]
+    return (text[:text.index("{") + 1] + ",".join(kept)).encode() + b", " + fields + b"}\n"
 
 
 def flagged_line(line, mean, sd):
@@ -380,6 +412,44 @@ def verdict_line(line, window, found):
         len(window), mean, sd, b"true" if found else b"false"))
 
 
+def evidence_line(flagged, window):
+    """A flagged line with the purchases of its window (oldest first; `when` has nanoseconds), newest first.
+
+    >>> evidence_line(b'{"id": 7}\\n', [Purchase((datetime(2017, 6, 13), 0), 0, "1", Fraction(5))])
+    b'{"id": 7, "purchases": [{"id": "1", "timestamp": "2017-06-13 00:00:00", "amount": "5.00"}]}\\n'
+    """
+    purchases = [{"id": p.user, "timestamp": timestamp_text(*p.when), "amount": amount_text(p.amount)}
+                 for p in reversed(window)]
+    return with_fields(flagged[:-1], b'"purchases": ' + json.dumps(purchases, ensure_ascii=False).encode(
+        errors="backslashreplace"))
+
+
+def timestamp_text(when, nanoseconds):
+    """A time in UTC with as many decimals as it needs.
+
+    >>> timestamp_text(datetime(2017, 6, 13, 11, 33, 1, 20), 300)
+    '2017-06-13 11:33:01.0000203'
+    """
+    fraction = ("%06d%03d" % (when.microsecond, nanoseconds)).rstrip("0")
+    return when.replace(microsecond=0).isoformat(" ") + ("." + fraction if fraction else "")
+
+
+def amount_text(amount):
+    """An exact amount: two decimals or as many as it needs, and an exponent if 15 digits or 30 decimals do not do.
+
+    >>> [amount_text(Fraction(text)) for text in ("5", "-0.125", "1e17", "1e-31")]
+    ['5.00', '-0.125', '100000000000000.00e3', '0.000000000000000000000000000001e-1']
+    """
+    exponent = 0
+    while abs(amount) >= 10 ** 15:
+        amount, exponent = amount / 10, exponent + 1
+    while amount * 10 ** 30 % 1:
+        amount, exponent = amount * 10, exponent - 1
+    places = next(places for places in range(2, 31) if amount * 10 ** places % 1 == 0)
+    digits = str(int(abs(amount) * 10 ** places)).rjust(places + 1, "0")
+    return "-" * (amount < 0) + digits[:-places] + "." + digits[-places:] + ("e%d" % exponent if exponent else "")
+
+
 def notify_line(flagged, feed, recommend):
     """A flagged line with who is to be told; what UTF-8 cannot hold of an id stays escaped.
 
@@ -388,7 +458,7 @@ def notify_line(flagged, feed, recommend):
     """
     feed, recommend = (json.dumps(users, ensure_ascii=False).encode(errors="backslashreplace")
                        for users in (feed, recommend))
-    return flagged[:-2] + b', "feed": %s, "recommend": %s}\n' % (feed, recommend)
+    return with_fields(flagged[:-1], b'"feed": %s, "recommend": %s' % (feed, recommend))
 
 
 def main(batch, stream, output):

@@ -62,8 +62,8 @@ from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
-from heapq import merge, nlargest, nsmallest
-from itertools import accumulate, chain, compress, islice, takewhile
+from heapq import merge, nlargest
+from itertools import accumulate, chain, compress, islice, repeat, takewhile
 from math import isqrt, log10
 from operator import add, itemgetter, mul
 from sys import intern
@@ -186,7 +186,7 @@ def amount_text(cents):
     return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
-# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that JSON requires.
+# as_json(texts, bools, lists and dicts of them) returns JSON, with only the escapes it requires.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -622,6 +622,7 @@ class Detector:
         self.skipped, self.reason = 0, ""           # see `load`
         self.deviations_squared = deviations.numerator ** 2, deviations.denominator ** 2
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
+        self.too_few = 0        # windows of fewer than 2 amounts judged, for `judge`
 
     def befriend(self, id1, id2):
         """Make two users friends.  Raises ValueError if they are the same user."""
@@ -656,7 +657,8 @@ class Detector:
             n += len(amounts)
             total += sum(amounts)
             squares += sum(map(mul, amounts, amounts))
-            if cannot_be_flagged(amount, n, total, squares, self.tracked, *self.deviations_squared):
+            if n > 1 and cannot_be_flagged(amount, n, total, squares, self.tracked,
+                                           *self.deviations_squared):
                 return None
         return self.verdict(amount, n, total, squares)
 
@@ -664,6 +666,7 @@ class Detector:
         """Return the Baseline of a window if `amount` cents are anomalous, else None.  The
         window is given by the number, the sum and the sum of squares of its amounts.
         """
+        self.too_few += n < 2
         if n < 2 or cannot_be_flagged(amount, n, total, squares, n, *self.deviations_squared):
             return None
         return baseline(n, total, squares)
@@ -1479,7 +1482,16 @@ def read_state(log, chunks, degree, tracked, deviations):
     return detector, position, chunks
 
 
-Judged = namedtuple("Judged", "place line user timestamp amount flag window audience")
+def plain_window(detector, user):
+    """Return a list of (buyer, purchase) of the user's window, newest first, by no short-cut."""
+    network, by_user = detector.social.network(user, detector.degree), detector.history.by_user
+    purchases = list(detector.history.last(network, detector.tracked))
+    buyers = {purchase: buyer for buyer in network if by_user.get(buyer, [()])[-1] >= purchases[-1]
+              for purchase in takewhile(purchases[-1].__le__, reversed(by_user[buyer]))}
+    return [(buyers[purchase], purchase) for purchase in purchases]
+
+
+Judged = namedtuple("Judged", "place line user timestamp amount flag window audience evidence")
 Judged.__doc__ = """A purchase that was judged.
 
 place: number of lines before its line in the same Findings
@@ -1488,14 +1500,15 @@ user, timestamp, amount: the buyer; the normalized timestamp; exact cents
 flag: the Baseline of its window if it is flagged, else None
 window: (number of purchases in it, their Baseline or None if fewer than 2), or None if not needed
 audience: what SocialNetwork.audience returns for the buyer, or None if not needed or not flagged
+evidence: what `plain_window` returns for the buyer, or None if not needed or not flagged
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
 MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text, with
 surrogates for bytes that are not UTF-8, and the kind and the message of the Malformed raised."""
 
-Findings = namedtuple("Findings", "lines events purchases judged malformed first last ends",
-                      defaults=("", "", None))
+Findings = namedtuple("Findings", "lines events purchases judged malformed first last too_few ends",
+                      defaults=("", "", 0, None))
 Findings.__doc__ = """The results of reading some consecutive lines of a log.
 
 lines: number of these lines, including blank and malformed ones
@@ -1503,6 +1516,7 @@ events, purchases: number of events that were applied, and of purchases among th
 judged: list of Judged, in order: the flagged purchases, or all if `every` is needed
 malformed: list of MalformedLine, in order
 first, last: earliest and latest normalized timestamp of the purchases judged, "" if none were
+too_few: number of purchases judged whose window held fewer than 2
 ends: the first and the last of these lines (bytes), or None if there are none
 """
 
@@ -1557,7 +1571,7 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
 
     `needs` is the union of the outputs' `needs`.  look() is called before each purchase.
     """
-    timestamps = []
+    timestamps, detector.too_few = [], 0
 
     def purchase(user, timestamp, amount):
         look()
@@ -1569,15 +1583,19 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
             window = n, baseline(n, total, squares) if n > 1 else None
         else:
             flag = detector.flag(user, cents)
+        evidence = plain_window(detector, user) if flag and "evidence" in needs else None
         detector.history.record(user, timestamp, amount)
         timestamps.append(when)
         if flag and "audience" in needs:
             audience = detector.social.audience(user, detector.degree)
-        return (user, when, cents, flag, window, audience) if flag or "every" in needs else None
+        found = user, when, cents, flag, window, audience, evidence
+        return found if flag or "every" in needs else None
 
     for findings in replay(chunks, detector, purchase, strict):
-        yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""))
+        yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""),
+                                too_few=detector.too_few)
         timestamps.clear()
+        detector.too_few = 0
 
 
 # --------------------------------------------------------------------- outputs
@@ -1664,7 +1682,7 @@ class Totals:
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
         self.position = Position()      # before the next Findings
-        self.counts = Counter()         # events, purchases, skipped, unreadable, flagged
+        self.counts = Counter()         # events, purchases, skipped, unreadable, flagged, too_few
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
         self.unreadable = []            # (text, reason) of the first unreadable lines
@@ -1691,7 +1709,7 @@ class Totals:
             self.reason = self.reason or reason
         self.position.add(findings)
         self.counts.update(events=findings.events, purchases=findings.purchases,
-                           skipped=len(findings.malformed),
+                           skipped=len(findings.malformed), too_few=findings.too_few,
                            flagged=len(flagged(findings)))
         if self.counts["events"] or not self.log.is_file:
             self.tell_held()
@@ -1752,7 +1770,7 @@ class Output:
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
     and any of the methods below.  All are called in one process, in the order of the log, whatever
     --jobs is.  If it needs more than the flagged purchases, its set `needs` holds "every" (every
-    purchase judged), or "audience" or "window" (those fields of Judged).
+    purchase judged), or "audience", "window" or "evidence" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
@@ -1788,23 +1806,40 @@ class Output:
 
 
 def with_fields(line, fields):
-    """Return a line, which is a JSON object, with fields (JSON text) added at its end."""
-    return f"{line.rstrip(BLANKS)[:-1]}, {fields}}}\n"
+    """Return a line, which is a JSON object, with fields, a dict of name -> JSON text, at its end.
+
+    Members of the object that have one of these names are removed.  Nested objects keep theirs.
+    """
+    blanks, brace, text = line.rstrip(BLANKS)[:-1].partition("{")
+    if "\\" in text or any(f'"{name}"' in text for name in fields):
+        depth, commas = 0, [-1]
+        for piece in re.finditer(r'"[^"\\]*(?:\\.[^"\\]*)*"|[][{},]', text):
+            depth += (piece[0] in "[{") - (piece[0] in "]}")
+            if piece[0] == "," and not depth:
+                commas.append(piece.start())
+        members = [text[begin + 1:end] for begin, end in zip(commas, [*commas[1:], len(text)])]
+        text = ",".join(member for member in members if json.decoder.scanstring(
+            member, member.index('"') + 1)[0] not in fields)
+    added = "".join(f', "{name}": {value}' for name, value in fields.items())
+    return f"{blanks}{brace}{text}{added}}}\n"
 
 
 def mean_and_sd(baseline):
-    """Return the JSON fields mean and sd of a Baseline, which are null if it is None."""
-    if baseline is None:
-        return '"mean": null, "sd": null'
-    return f'"mean": "{dollars(baseline.mean)}", "sd": "{dollars(baseline.sd)}"'
+    """Return the fields mean and sd of a Baseline, which are null if it is None."""
+    mean, sd = [f'"{dollars(cents)}"' for cents in baseline] if baseline else ["null", "null"]
+    return {"mean": mean, "sd": sd}
 
 
 class FlaggedPurchases(Output):
     name, help = "output", 'the flagged purchases ("-": standard output)'
 
     def take(self, findings):
-        for purchase in flagged(findings):
-            self.write(with_fields(purchase.line, mean_and_sd(purchase.flag)))
+        for purchase in findings.judged:
+            if purchase.flag or "every" in self.needs:
+                self.write(with_fields(purchase.line, self.fields(purchase)))
+
+    def fields(self, purchase):
+        return mean_and_sd(purchase.flag)
 
 
 class Rejects(Output):
@@ -1815,26 +1850,33 @@ class Rejects(Output):
             self.write(malformed.line + "\n", "surrogateescape")
 
 
-class Notify(Output):
+class Notify(FlaggedPurchases):
     name, help = "notify", "write each flagged purchase with the users to notify"
     needs = {"audience"}
 
-    def take(self, findings):
-        for purchase in flagged(findings):
-            feed, recommend = map(as_json, purchase.audience)
-            self.write(with_fields(purchase.line, f'{mean_and_sd(purchase.flag)}, '
-                                                  f'"feed": {feed}, "recommend": {recommend}'))
+    def fields(self, purchase):
+        feed, recommend = map(as_json, purchase.audience)
+        return {**mean_and_sd(purchase.flag), "feed": feed, "recommend": recommend}
 
 
-class Verdicts(Output):
+class Verdicts(FlaggedPurchases):
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
     needs = {"every", "window"}
 
-    def take(self, findings):
-        for purchase in findings.judged:
-            size, baseline = purchase.window
-            self.write(with_fields(purchase.line, f'"window": {size}, {mean_and_sd(baseline)}, '
-                                                  f'"flagged": {as_json(bool(purchase.flag))}'))
+    def fields(self, purchase):
+        size, baseline = purchase.window
+        return {"window": size, **mean_and_sd(baseline), "flagged": as_json(bool(purchase.flag))}
+
+
+class Evidence(FlaggedPurchases):
+    name, help = "evidence", "write each flagged purchase with the purchases of its window"
+    needs = {"evidence"}
+    amounts = Memo(amount_text)
+
+    def fields(self, purchase):
+        window = [{"id": buyer, "timestamp": timestamp, "amount": self.amounts[amount]}
+                  for buyer, (timestamp, seq, amount) in purchase.evidence]
+        return {**mean_and_sd(purchase.flag), "purchases": as_json(window)}
 
 
 class Snapshot(Output):
@@ -1918,59 +1960,37 @@ _FLAG = 'fill="#ef4444" fill-opacity=".4" stroke="#ef4444"'
 _BAR = ' fill="#3b82f6" fill-opacity="1" stroke="none" shape-rendering="crispEdges"'
 _STYLE = """
 :root { color-scheme: light dark }
-body { margin: 0 auto; padding: 8px 16px; max-width: 1100px; overflow-wrap: anywhere;
+body { margin: 0 auto; padding: 8px 16px; max-width: 1160px; overflow-wrap: anywhere;
   font: 16px/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums }
 h1 { font-size: 24px } h2 { font-size: 16px; margin: 32px 0 0 } p { max-width: 50em }
-h2 + p, small, thead th { font-size: 14px; font-weight: 400; margin: 0; opacity: .7 }
+h2 + p, small { font-size: 14px; font-weight: 400; margin: 0; opacity: .7 }
 figure { margin: 0 36px 0 64px } section { max-width: 100% }
 .tables { display: flex; flex-wrap: wrap; gap: 0 64px }
-.tables div { overflow-x: auto; background: no-repeat local 100% 0 / 48px 100%
+.tables div { overflow: auto; max-height: 630px; background: no-repeat local 100% 0 / 48px 100%
   linear-gradient(270deg, Canvas 50%, #0000), no-repeat 100% 0 / 16px 100%
   linear-gradient(270deg, #8888, #0000) }
 table { border-collapse: collapse; font-size: 14px; width: max-content }
 td, thead th, time, span { white-space: nowrap }
-th, td { padding: 3px 0; text-align: right; border-bottom: 1px solid #8884 }
+th, td { padding: 3px 0; text-align: right; font-weight: 400; border-bottom: 1px solid #8884 }
 th + *, td + * { padding-left: 1.5em }
-tbody th, .timestamp, .user { text-align: left; font-weight: 400; max-width: 20em }
+thead th { position: sticky; top: 0; background: Canvas }
+tr :first-child { text-align: left; max-width: 20em }
 @media (max-width: 600px) { figure { margin: 0 16px 0 56px }
   .x text:not(:nth-of-type(3n + 1)) { display: none } }
 @media print { tr, svg { break-inside: avoid } h2, h2 + p { break-after: avoid }
-  .tables { display: block } .tables div { overflow: visible; background: none }
+  .tables { display: block } .tables div { overflow: visible; max-height: none; background: none }
   table { font-size: 11px } }
 """
 _ROUND = [n * 10 ** zeros for zeros in range(120) for n in (1, 2, 5)]
 # Length of an interval, in seconds or lines -> (its name, which slice of a position's text
 # labels ticks at this distance).
-_TIMES = {n * unit: (f"{n} {name}", part) for unit, name, part, numbers in (
-    (1, "s", slice(11, 19), (1, 2, 5, 10, 15, 30)),
-    (60, "min", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "h", slice(11, 16), (1, 2, 3)),
-    (3600, "h", slice(5, 16), (6, 12)), (86400, "d", slice(10), (1, 2, 7, *_ROUND[3:18])))
+_TIMES = {n * unit: (f"{n:,} {name}s" if n > 1 else name, part) for unit, name, part, numbers in (
+    (1, "second", slice(11, 19), (1, 2, 5, 10, 15, 30)),
+    (60, "minute", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "hour", slice(11, 16), (1, 2, 3)),
+    (3600, "hour", slice(5, 16), (6, 12)), (86400, "day", slice(10), (1, 2, 7, *_ROUND[3:18])))
     for n in numbers}
-_LINES = {n: (f"{n:,} lines", slice(None)) for n in _ROUND}
+_LINES = {n: (f"{n:,} lines" if n > 1 else "line", slice(None)) for n in _ROUND}
 Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")  # sorted by mean - amount
-
-
-class Tallies(dict):
-    """A dict of key -> [number of purchases, their total in cents, number of flagged purchases,
-    their total, the sum of their squares].  A missing key gets zeros."""
-
-    def __missing__(self, key):
-        tally = self[key] = [0] * 5
-        return tally
-
-    def joined(self, kind):
-        """Return Tallies by kind(key): the tallies of all keys of the same kind are added up."""
-        joined = Tallies()
-        for key, tally in self.items():
-            sums = joined[kind(key)]
-            sums[:] = map(add, sums, tally)
-        return joined
-
-    def most(self, column):
-        """Return a list of (rank, key, tally) with the 20 largest sums in a column (0-4), without
-        zeros.  Of equal sums the least key comes first."""
-        found = nsmallest(20, ((-tally[column], key) for key, tally in self.items()))
-        return [(rank, key, self[key]) for rank, (number, key) in enumerate(found, 1) if number]
 
 
 def legible(value, length=60):
@@ -1989,13 +2009,15 @@ def money(cents):
 def table(name, caption, count, heads, rows):
     """Return a heading and a <table> of rows (texts and ints), which are the first of `count`.
 
-    `heads` names the columns.  Cells under timestamp and user are row headings, left-aligned.
+    `heads` names the columns, of which the first one holds the row headings.  Columns of zeros
+    or empty texts are left out, and so is a table without rows.
     """
-    heads = heads.split(", ")
-    columns = "".join(f'<th scope="col" class="{head}">{head}</th>' for head in heads)
-    cells = {"timestamp": '<th scope="row"><time>%s</time></th>',
-             "user": '<th scope="row">%s</th>'}
-    row = "<tr>%s</tr>\n" % "".join(cells.get(head, "<td>%s</td>") for head in heads)
+    if not rows:
+        return ""
+    columns = [column for column in zip(heads.split(", "), *rows) if any(column[1:])]
+    heads, *rows = zip(*columns)
+    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    row = '<tr><th scope="row">%s</th>' + "<td>%s</td>" * (len(heads) - 1) + "</tr>\n"
     body = "".join(row % tuple(map(legible, values)) for values in rows)
     part = f"{len(rows)} of {count:,}" if len(rows) < count else ""
     return f"""<section><h2>{caption} <small>{part}</small></h2>
@@ -2029,29 +2051,42 @@ font-size="12" fill="currentColor" fill-opacity=".7">
 
 
 def seconds(timestamp):
-    """Return the whole seconds from year 1 to a timestamp, which may be cut, say to its hour."""
-    text = timestamp[:19] + "0001-01-01 00:00:00"[len(timestamp):]
-    return (datetime.fromisoformat(text) - datetime.min) // timedelta(seconds=1)
+    """Return the whole seconds from the beginning of year 1 to a normalized timestamp."""
+    return (datetime.fromisoformat(timestamp[:19]) - datetime.min) // timedelta(seconds=1)
 
 
-class Axis:
-    """The horizontal axis of both charts: time in `seconds`, or lines of the stream.
+class Intervals(dict):
+    """The sums of purchases in intervals of equal length: of time, or of lines of the stream.
 
-    The position of a line is the number of lines before it.  Intervals begin at multiples of
-    their size, the shortest round one that gives at most 240 intervals of time, or 60 of lines.
+    Positions are `seconds`, or numbers of lines before a line.  The dict maps the position at which
+    an interval begins, a multiple of `size`, to [number of purchases, their total in cents, number
+    of flagged purchases, their total, the sum of their squares].
     """
 
-    def __init__(self, over_time, first, last):
-        self.over_time = over_time
-        self.sizes, most = (_TIMES, 240) if over_time else (_LINES, 60)
-        self.size = next(size for size in self.sizes if last // size - first // size < most)
-        self.length = self.sizes[self.size][0]
-        self.begin = self.interval(first)
-        self.end = max(self.interval(last) + self.size, self.begin + 10 * self.size)
+    def __init__(self, over_time):
+        self.over_time, self.size = over_time, 1
+        self.sizes, self.limit, self.since = (
+            (_TIMES, 240, "from") if over_time else (_LINES, 120, "after line"))
 
-    def interval(self, position):
-        """Return the position at which the interval of a position begins."""
-        return position // self.size * self.size
+    def add(self, position, sums):
+        """Add sums to those of the interval of a position."""
+        begin = position // self.size * self.size
+        self[begin] = list(map(add, self.get(begin, repeat(0)), sums))
+
+    def fit(self):
+        """Join intervals until at most `limit` of them cover all purchases, and set the axis.
+
+        Each size is a multiple of the one before, so the order of the purchases does not matter.
+        """
+        while max(self) - min(self) >= self.size * self.limit:
+            self.size = next(n for n in self.sizes if n > self.size and n % self.size == 0)
+            smaller = list(self.items())
+            self.clear()
+            for position, sums in smaller:
+                self.add(position, sums)
+        self.length, _ = self.sizes[self.size]
+        self.begin = min(self)
+        self.end = max(max(self) + self.size, self.begin + 10 * self.size)
 
     def across(self, position):
         """Return a position as a percentage of the axis."""
@@ -2064,64 +2099,83 @@ class Axis:
         since = min(timedelta(seconds=position), datetime.max - datetime.min)
         return str(datetime.min + since)[:19]
 
-    def name(self, begin):
-        """Return the name of the interval that begins at a position."""
-        return f"the {self.length} after {self.text(begin)}"
-
     def ticks(self):
         """Return a list of up to nine ticks (per cent, label)."""
         step = next(size for size in self.sizes if self.end - self.begin <= 8 * size)
         return [(self.across(position), self.text(position)[self.sizes[step][1]])
                 for position in range(-(-self.begin // step) * step, self.end + 1, step)]
 
+    def chart(self):
+        """Return a chart of the intervals: purchases over time, or flagged ones over lines."""
+        if self.over_time:
+            column, what = 0, "Purchases"
+            words = ("The dots above are for flagged ones. Larger dots stand for more."
+                     if any(sums[2] for sums in self.values()) else "None is flagged.")
+        else:
+            column, what = 2, "Flagged purchases"
+            words = "Time hardly tells the purchases apart, so the charts follow the lines."
+        most = max(sums[column] for sums in self.values())
+        step = next(n for n in _ROUND if 4 * n >= most)
+        y_ticks = [(200 - 200 * n / most, f"{n:,}") for n in range(0, most + 1, step)]
+        width, marks = self.across(self.begin + self.size), []
+        for begin, sums in sorted(self.items()):
+            x, height = self.across(begin), 200 * sums[column] / most
+            shapes = (f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
+                      f'width="{width + .05:.2f}%"{_BAR * self.over_time}/>')
+            if self.over_time and sums[2]:
+                shapes += (f'<circle cx="{x + width / 2:.2f}%" cy="-16" '
+                           f'r="{2 + 3.5 * log10(1 + sums[2]):.1f}"/>')
+            marks.append((f"the {self.length} {self.since} {self.text(begin)}: "
+                          f"purchases {sums[0]:,}, flagged {sums[2]:,}", shapes))
+        return chart("intervals", f"{what} per {self.length}", words, self.ticks(), y_ticks, marks)
+
+    def ranking(self, name, what, column):
+        """Return a table of the 20 intervals with the largest numbers above 1 in a column.  Of
+        equal numbers the one with the larger total comes first, then the earlier interval.
+        """
+        several = [item for item in sorted(self.items()) if item[1][column] > 1]
+        rows, order = [], itemgetter(column, column + 1)
+        for begin, (purchases, total, *flags) in nlargest(
+                20, several, key=lambda item: order(item[1])):
+            mean, sd = map(money, baseline(*flags)) if flags[0] else ("", "")
+            rows.append((self.text(begin), purchases, money(total), flags[0], mean,
+                         sd if flags[0] > 1 else ""))
+        return table(name, f"Most {what} per {self.length}", len(several),
+                     f"{self.since}, purchases, total, flagged, flagged mean, flagged sd", rows)
+
 
 class Report(Output):
-    """An HTML page that shows what happened, where the flags are, and how far they stand out.
-
-    To bound memory, timestamps are cut to minutes, then hours, and so on, once there are more
-    than `limit`, and flagged lines are counted in blocks of 10 lines, then 100, and so on.
-    """
+    """An HTML page that shows what was flagged, who bought it and when."""
 
     name, help = "report", "write an HTML page that shows what happened; rewritten while live"
     needs = {"every"}
-    limit, dots = 100000, 500
+    dots = 500
 
     def __init__(self, file, context):
         super().__init__(file, context)
-        self.by_timestamp, self.width = Tallies(), 19   # width: length that timestamps are cut to
-        self.by_line, self.block = Tallies(), 1     # flagged purchases, per `block` lines
+        self.times, self.lines = Intervals(over_time=True), Intervals(over_time=False)
+        self.seconds = Memo(seconds)
         self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
-        self.first = None               # number of lines before the first purchase
         self.first_live_page = self.lines_shown = None      # its time; lines the last one shows
         self.due = self.pause = 0       # time of the next live page; seconds between two of them
 
     def take(self, findings):
-        by_timestamp, width = self.by_timestamp, self.width
         lines_before = self.context.stream_totals.lines - findings.lines
-        for judged in findings.judged:
-            tally = by_timestamp[judged.timestamp[:width]]
-            tally[0] += 1
-            tally[1] += judged.amount
-        if findings.judged and self.first is None:
-            self.first = lines_before + findings.judged[0].place
-        for place, _, user, timestamp, amount, flag, *_ in flagged(findings):
+        for place, _, user, timestamp, amount, flag, *_ in findings.judged:
             before = lines_before + place
-            for tally in by_timestamp[timestamp[:width]], self.by_line[before // self.block]:
-                tally[2] += 1
-                tally[3] += amount
-                tally[4] += amount * amount
-            self.users[user] += 1
-            self.largest[user] = max(amount, self.largest.get(user, amount))
-            insort(self.farthest, Row(flag.mean - amount, before + 1, timestamp, user, amount,
-                                      flag.mean, flag.sd))
-            del self.farthest[self.dots:]
-        while len(self.by_timestamp) > self.limit:
-            self.width -= 3
-            self.by_timestamp = self.by_timestamp.joined(lambda timestamp: timestamp[:self.width])
-        while len(self.by_line) > self.limit:
-            self.block *= 10
-            self.by_line = self.by_line.joined(lambda block: block // 10)
+            sums = (1, amount, 1, amount, amount * amount) if flag else (1, amount, 0, 0, 0)
+            self.times.add(self.seconds[timestamp[:19]], sums)
+            self.lines.add(before, sums)
+            if flag:
+                self.users[user] += 1
+                self.largest[user] = max(amount, self.largest.get(user, amount))
+                insort(self.farthest, Row(flag.mean - amount, before + 1, timestamp, user, amount,
+                                          flag.mean, flag.sd))
+                del self.farthest[self.dots:]
+        if findings.judged:
+            self.times.fit()
+            self.lines.fit()
 
     def tick(self):
         """Write a page of a live stream every 2 seconds, or every 32 if no lines are new.
@@ -2178,9 +2232,10 @@ class Report(Output):
     def page(self, reload=None):
         """Return the page as HTML.  Browsers reload a live page every `reload` seconds."""
         detector, batch, stream, _ = self.context
-        judged, flags = stream.counts["purchases"], stream.counts["flagged"]
+        judged, flags, few = (stream.counts[name] for name in ("purchases", "flagged", "too_few"))
         period = " to ".join(f"<time>{timestamp}</time>"
                              for timestamp in sorted({stream.first, stream.last}))
+        too_few = f", {few:,} with fewer than 2 purchases to judge by" if few else ""
         logs = [legible(log.name, 4096).replace("/", "/<wbr/>") for log in (batch, stream)]
         refresh = as_of = ""
         if reload:
@@ -2195,74 +2250,55 @@ class Report(Output):
 {refresh}<title>Anomalous purchases in {legible(stream.name)}</title>
 <style>{_STYLE}</style></head>
 <body><h1>Anomalous purchases</h1>
-<p>Purchases judged: <b>{judged:,}</b>{f" ({period})" * bool(judged)}.
-Flagged: <b>{flags:,}</b> ({money(10000 * flags // max(judged, 1))}%), for being above
+<p>Purchases judged: <b>{judged:,}</b>{f" ({period})" * bool(judged)}{too_few}.
+Flagged: <b>{flags:,}</b> ({money(10000 * flags // max(judged, 1))}%). The limit is
 {detector.limit} of the last T = {detector.tracked:,} purchases in the buyer’s network,
 D = {detector.degree:,} degrees. The sd (standard deviation) tells how far those amounts
 usually are from their mean.
 Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
-Logs: {", ".join(logs)}.
-{f"There are many timestamps, so they are cut to {self.width} characters." * (self.width < 19)}</p>
+Logs: {", ".join(logs)}.</p>
 {as_of}
-{self.charts() if judged else ""}<div class="tables">
-{self.tables()}</div></body></html>
+<div class="tables">
+{self.flagged()}</div>
+{self.charts() if judged else ""}</body></html>
 """
 
+    def flagged(self):
+        """Return the tables of the flagged purchases, and of the users flagged more than once."""
+        flags, users = self.context.stream_totals.counts["flagged"], self.users.most_common(20)
+        return table(
+            "flagged", "Flagged purchases, farthest above their mean first", flags,
+            "user, timestamp, amount, above mean, sd above mean, network mean, network sd, line",
+            [(row.user, row.timestamp, money(row.amount), money(-row.below_mean),
+              money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞",   # one decimal
+              money(row.mean), money(row.sd), str(row.line)) for row in self.farthest[:200]]
+        ) + table(
+            "users", "Users flagged more than once", sum(n > 1 for n in self.users.values()),
+            "user, flagged, largest",
+            [(user, number, money(self.largest[user])) for user, number in users if number > 1])
+
     def charts(self):
-        """Return both charts, over time or, if that hardly tells purchases apart, over lines.
-
-        They are over lines if some purchases are flagged and one interval of time has more than
-        two purchases and more than a quarter of all.
+        """Return the charts and rankings of intervals of time, or of lines if some purchases are
+        flagged and one interval of time has more than two purchases and a quarter of all.
         """
-        stream, tallies = self.context.stream_totals, self.by_timestamp
-        first, last = (timestamp[:self.width] for timestamp in (stream.first, stream.last))
-        axis = Axis(True, seconds(first), seconds(last))
-        if axis.size >= 60:     # joining by minute first takes 67 % less time for 99,000 seconds
-            tallies = tallies.joined(lambda timestamp: timestamp[:16])
-        tallies = tallies.joined(lambda timestamp: axis.interval(seconds(timestamp)))
-        most = max(tally[0] for tally in tallies.values())
-        if self.farthest and most > max(2, stream.counts["purchases"] / 4):
-            axis = Axis(False, self.first, stream.lines - 1)
-            tallies = self.by_line.joined(lambda block: axis.interval(block * self.block))
-        return self.intervals(axis, tallies) + self.amounts(axis)
-
-    def intervals(self, axis, tallies):
-        """Return a chart of Tallies by interval: purchases over time, or flags over lines."""
-        if axis.over_time:
-            column, title = 0, f"Purchases per {axis.length}"
-            words = "The dots above are for flagged ones. Larger dots stand for more."
-        else:
-            column, title = 2, f"Flagged purchases per {axis.length}"
-            words = "Time hardly tells the purchases apart, so the charts follow the lines."
-        most = max(tally[column] for tally in tallies.values())
-        step = next(n for n in _ROUND if 4 * n >= most)
-        y_ticks = [(200 - 200 * n / most, f"{n:,}") for n in range(0, most + 1, step)]
-        width, marks = axis.across(axis.begin + axis.size), []
-        for begin, tally in sorted(tallies.items()):
-            x, height = axis.across(begin), 200 * tally[column] / most
-            shapes = (f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
-                      f'width="{width + .05:.2f}%"{_BAR * axis.over_time}/>')
-            if axis.over_time and tally[2]:
-                shapes += (f'<circle cx="{x + width / 2:.2f}%" cy="-16" '
-                           f'r="{2 + 3.5 * log10(1 + tally[2]):.1f}"/>')
-            purchases = f"purchases {tally[0]:,}, " * axis.over_time
-            marks.append((f"{axis.name(begin)}: {purchases}flagged {tally[2]:,}", shapes))
-        peaks = " ".join(f"{what}: <span>{axis.name(begin)}</span> ({tally[column]:,})."
-                         for what, column in (("Most purchases", 0), ("Most flags", 2))
-                         for _, begin, tally in tallies.most(column)[:1])
-        return chart("intervals", title, words, axis.ticks(), y_ticks, marks) + f"<p>{peaks}</p>\n"
+        intervals, most = self.times, max(sums[0] for sums in self.times.values())
+        if self.farthest and most > max(2, self.context.stream_totals.counts["purchases"] / 4):
+            intervals = self.lines
+        busiest = intervals.ranking("busiest", "purchases", 0) if intervals.over_time else ""
+        amounts = self.amounts(intervals) if self.farthest else ""
+        return f"""{intervals.chart()}{amounts}<div class="tables">
+{busiest}{intervals.ranking("most-flags", "flags", 2)}</div>
+"""
 
     def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""
         def position(row):
-            return seconds(row.timestamp[:self.width]) if axis.over_time else row.line - 1
+            return self.seconds[row.timestamp[:19]] if axis.over_time else row.line - 1
 
         def y(cents):
             return 200 - 200 * log10(max(cents, low) / low) / log10(high / low)
 
         rows, detector, marks = self.farthest, self.context.detector, []
-        if not rows:
-            return "<h2>Flagged amounts</h2>\n<p>Nothing is flagged.</p>\n"
         least = max(1, min(row.mean for row in rows))
         low = max(n for n in _ROUND if n <= least)
         high = next(n for n in _ROUND if n > max(low, *(row.amount for row in rows)))
@@ -2289,33 +2325,9 @@ Logs: {", ".join(logs)}.
             f"{detector.limit}.")
         return chart("amounts", "Flagged amounts", words, axis.ticks(), y_ticks, marks)
 
-    def tables(self):
-        """Return the tables.  Of equal rows the earlier one comes first."""
-        times, flags = self.by_timestamp, self.context.stream_totals.counts["flagged"]
-        return "".join([
-            table("busiest", "Busiest timestamps", len(times),
-                  "rank, timestamp, purchases, total, flagged",
-                  [(rank, timestamp, purchases, money(total), flagged)
-                   for rank, timestamp, (purchases, total, flagged, *_) in times.most(0)]),
-            table("flagged-times", "Timestamps with most flags",
-                  sum(tally[2] > 0 for tally in times.values()),
-                  "rank, timestamp, flagged, flagged mean, flagged sd",
-                  [(rank, timestamp, tally[2], *map(money, baseline(*tally[2:])))
-                   for rank, timestamp, tally in times.most(2)]),
-            table("flagged", "Flagged purchases, farthest above their mean first", flags,
-                  "line, timestamp, user, amount, network mean, network sd, above mean, "
-                  "sd above mean",
-                  [(str(row.line), row.timestamp, row.user,
-                    *map(money, (row.amount, row.mean, row.sd, -row.below_mean)),
-                    money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞")  # one decimal
-                   for row in self.farthest[:200]]),
-            table("users", "Users flagged most often", len(self.users), "user, flagged, largest",
-                  [(user, number, money(self.largest[user]))
-                   for user, number in self.users.most_common(20)])])
-
 
 # The outputs of a run are opened, written and replaced in this order.  Snapshot must be last.
-OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Report, Snapshot
+OUTPUTS = FlaggedPurchases, Rejects, Notify, Verdicts, Evidence, Report, Snapshot
 
 
 # --------------------------------------------------------------------- signals
@@ -2798,15 +2810,19 @@ class Run:
         if k == shards and stream.last and stream.last < self.newest == detector.history.newest:
             console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
                          f"{self.newest}: was it judged before?")
+        judged, few = stream.counts["purchases"], stream.counts["too_few"]
+        too_few = f" ({few} with fewer than 2 purchases to judge by)" if few else ""
+        if few == judged >= 20:
+            console.warn(f"{stream.name}: nothing to judge by: do the ids of both logs agree?")
         events = [f"{totals.counts['events']} events ({totals.counts['skipped']} skipped)"
                   for totals in logs]
-        start, loaded, judged = self.times
+        start, loaded, end = self.times
         before = f" after {self.lines_before} lines read before" if self.lines_before else ""
         span = f", {stream.first} to {stream.last}" if stream.first else ""
         console.info(
-            f"batch {events[0]}, stream {events[1]}{before}, {stream.counts['purchases']} judged, "
+            f"batch {events[0]}, stream {events[1]}{before}, {judged} judged{too_few}, "
             f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
-            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; {', '.join(placed)}")
+            f"{end - loaded:.2f} s stream; above {detector.limit}{span}; {', '.join(placed)}")
 
     def tell_ending(self, error, ending, placed):
         """Tell what ended the run, if it was not the end of the logs, and what that means."""

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import io
+import json
 import os
 import re
 import resource
@@ -15,6 +16,7 @@ import traceback
 import warnings
 from collections import namedtuple
 from datetime import datetime, timedelta
+from fractions import Fraction
 from html.parser import HTMLParser
 from operator import attrgetter
 from random import Random
@@ -28,7 +30,7 @@ import reference
 # lines that are run comes by PYTHONPATH, and needs them.
 PYTHON = [sys.executable] if os.environ.get("PYTHONPATH") else [sys.executable, "-S"]
 LOGS = "batch_log.json", "stream_log.json"
-MORE = "notify", "verdicts", "report", "snapshot"  # options: what a run may write beside flags and rejects
+MORE = "notify", "verdicts", "evidence", "report", "snapshot"  # options: what a run may write beside flags and rejects
 
 
 # ------------------------------------------------------------ counting what is tried
@@ -122,7 +124,7 @@ def read(path):
 
 # -------------------------------------------------------------- running the program
 
-Ran = namedtuple("Ran", "status said flagged rejects notify verdicts report snapshot")
+Ran = namedtuple("Ran", "status said flagged rejects notify verdicts evidence report snapshot")
 
 
 def program(trial, batch, stream, *options, more=()):
@@ -254,9 +256,9 @@ def agrees(trial, ran, batch, stream, deviations=3):
     A run over a log that has lines and not one event is refused. NULs at the beginning of a
     line are no part of it: copying a file that is being truncated leaves holes of them.
     """
-    notify, verdicts = [], []
+    notify, verdicts, evidence = [], [], []
     result = reference.judge_logs(
-        batch, stream, notify=notify, deviations=deviations, verdicts=verdicts)
+        batch, stream, notify=notify, deviations=deviations, verdicts=verdicts, evidence=evidence)
     if is_no_log(result, batch, stream):
         trial.expect(ran.status == 1 and re.search("no line is an event: |lines are events: ", ran.said),
                      "%s %s" % ran[:2])
@@ -268,7 +270,20 @@ def agrees(trial, ran, batch, stream, deviations=3):
     trial.expect(ran.rejects == skipped, "not the reference's rejects")
     trial.expect(ran.notify in (None, b"".join(notify)), "not whom the reference tells")
     trial.expect(ran.verdicts in (None, b"".join(verdicts)), "not the reference's verdicts")
+    trial.expect(ran.evidence in (None, b"".join(evidence)), "not the reference's evidence")
+    if ran.verdicts is not None and ran.evidence is not None:
+        trial.expect(sums_agree(ran.verdicts, ran.evidence), "the evidence has other sums than the verdicts")
     return result
+
+
+def sums_agree(verdicts, evidence):
+    """Do the purchases in the evidence (bytes) have the size, the mean and the sd of the verdicts (bytes)?"""
+    judged, flagged = ([json.loads(line, parse_int=str, parse_float=str) for line in lines.split(b"\n")[:-1]]
+                       for lines in (verdicts, evidence))
+    windows = [[Fraction(purchase["amount"]) for purchase in line["purchases"]] for line in flagged]
+    figures = [(len(window), reference.truncated(mean), reference.truncated_root(variance))
+               for window in windows for mean, variance in [reference.mean_and_variance(window)]]
+    return figures == [(int(line["window"]), line["mean"], line["sd"]) for line in judged if line["flagged"]]
 
 
 def without_place(snapshot):
@@ -303,7 +318,6 @@ KNOBS = {       # every short-cut's threshold, and values that make small logs c
     ("Detector", "look_up_to_walk"): (0, 1, 6, 10 ** 6),
     (None, "CHUNK"): (1, 20, 300, 1 << 16),
     ("Memo.__init__", "__defaults__"): ((1,), (2,), (5,), (1 << 16,)),
-    ("Report", "limit"): (3, 20, 10 ** 5),
     ("Report", "dots"): (1, 5, 500),
 }
 

@@ -2,7 +2,7 @@
 
 This protects the verdicts: by whichever short-cut, above any number of standard deviations, in one
 process or in several, at once, through snapshots or by --resume over a growing file, what is judged,
-flagged and rejected and who is told are the reference's bytes, and the page is the same. What is
+flagged and rejected, by which purchases, and who is told are the reference's bytes, and the page is the same. What is
 taken gets counted: no short-cut goes untried.
 """
 
@@ -23,7 +23,7 @@ PATHS = (       # what must be taken by some of the cases
     (None, "baseline"), ("RecentPurchases", "walk"), ("RecentPurchases", "look_up"),
     ("Page", "halves"), ("NetworkMembership", "is_near"), ("NetworkMembership", "network"),
     ("PurchaseHistory", "last"), ("SocialNetwork", "network"), ("Memo", "clear"),
-    ("SocialNetwork", "rings"), ("Tallies", "joined"))
+    ("SocialNetwork", "rings"), ("Intervals", "fit"), (None, "plain_window"))
 
 DEVIATIONS = "3", "3", "3", "0", "0.5", "1", "2.5", "2.999999999999999", "10", "999999999999999"
 
@@ -63,7 +63,7 @@ def random_logs_agree(trial):
         if rng.random() < 0.3:
             batch, stream = users_renamed(rng, Log.random(rng))
     elif rng.random() < 0.3:
-        more = "verdicts", "notify"
+        more = "verdicts", "notify", "evidence"
     options = "--quiet", *(("--sd", deviations) if deviations != "3" else ())
     with changed(knobs(rng)):
         ran = program(trial, batch, stream, *options, "--jobs", jobs, more=more)
@@ -84,12 +84,12 @@ def through_snapshots(trial, batch, stream, whole, options):
     state, runs = header + b"".join(lines[:places[0]]), []
     for place, after in zip(places, [*places[1:], None]):
         before, part = state, b"".join(lines[place:after])
-        runs.append(program(trial, before, part, *options, more=["notify", "verdicts", "snapshot"]))
+        runs.append(program(trial, before, part, *options, more=["notify", "verdicts", "evidence", "snapshot"]))
         state = runs[-1].snapshot
     trial.expect(without_place(state) == without_place(whole.snapshot),
                  "another snapshot through those at %s" % places)
     trial.expect(lines_judged(state) == len(lines) - places[0], "lines through snapshots at %s" % places)
-    for name in "flagged", "notify", "verdicts":
+    for name in "flagged", "notify", "verdicts", "evidence":
         joined = b"".join(getattr(ran, name) for ran in runs[places.index(first):])
         trial.expect(joined == getattr(whole, name), "%s through snapshots at %s" % (name, places))
     tracked = int(json.loads(header)["T"])
@@ -114,11 +114,11 @@ def by_resume(trial, batch, stream, whole, options):
     path = os.path.join(trial.folder, name)
     for size in sizes:
         runs.append(program(trial, state, stream[:size], *options, "--resume", "--snapshot", path,
-                            "--jobs", trial.rng.choice("13"), more=["notify", "verdicts"]))
+                            "--jobs", trial.rng.choice("13"), more=["notify", "verdicts", "evidence"]))
         trial.expect(runs[-1].status == 0, "--resume at %s: %s" % (sizes, runs[-1]))
         state = read(path)
     trial.expect(state == whole.snapshot, "another snapshot by --resume at %s" % sizes)
-    for name in "flagged", "notify", "verdicts":
+    for name in "flagged", "notify", "verdicts", "evidence":
         joined = b"".join(getattr(ran, name) for ran in runs)
         trial.expect(joined == getattr(whole, name), "%s by --resume at %s" % (name, sizes))
     shorter = program(trial, state, stream[:stream.rstrip(b"\n").rfind(b"\n") + 1], *options, "--resume")

@@ -23,7 +23,7 @@ from support import (
 import anomaly_detection
 
 SUMMARY = (r"anomaly_detection: batch (\d+) events \((\d+) skipped\), stream (\d+) events \((\d+) skipped\), "
-           r"(\d+) judged, (\d+) flagged, \d+\.\d+ s batch \+ \d+\.\d+ s stream; "
+           r"(\d+) judged(?: \(\d+ with fewer than 2 purchases to judge by\))?, (\d+) flagged, \d+\.\d+ s batch \+ \d+\.\d+ s stream; "
            r"above mean \+ 3 sd(?:, \d[^;]* to \d[^;]*)?; (.*)\n")
 
 

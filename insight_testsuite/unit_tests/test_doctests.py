@@ -154,6 +154,7 @@ class ReadmeCommands(FolderTest):
         flags = self.read("logs/flagged.json")
         self.assertEqual(flags.count(b"\n"), 32)
         self.assertIn("D=2 T=50 N=3: 32 flagged\n", everything)
+        self.assertEqual((everything.count("right "), everything.count("wrong ")), (32, 0))     # the evidence
         for name in self.SAME_FLAGS:
             self.assertEqual(self.read(os.path.join("logs", name)), flags, name)
 

@@ -18,7 +18,7 @@ from random_logs import random_log
 import anomaly_detection
 
 # In the order in which they take their places.
-OUTPUTS = "output", "rejects", "notify", "verdicts", "report", "snapshot"
+OUTPUTS = "output", "rejects", "notify", "verdicts", "evidence", "report", "snapshot"
 STDOUT = "-", "/dev/stdout"
 
 
@@ -268,8 +268,10 @@ class Midway(OutputsTest):
         for (stage, name), jobs in product(product(("take", "complete", "replace"), OUTPUTS), ("1", "2")):
             kind = next(kind for kind in anomaly_detection.OUTPUTS if kind.name == name)
 
-            def fail(*arguments):
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            def fail(output, *arguments, act=getattr(kind, stage)):
+                if output.name == name:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                act(output, *arguments)         # another output that inherits it
 
             with self.subTest(stage=stage, name=name, jobs=jobs), patch.object(kind, stage, fail):
                 self.put_old()

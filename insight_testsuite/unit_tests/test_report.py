@@ -1,7 +1,7 @@
 """--report: every figure, mark and promise of the page, held against a literal computation.
 
 What the page should say is worked out here from lists of purchases, each table and chart by itself, with
-real dates, exact fractions and full sorts; the page is read with an HTML parser.
+real dates, exact fractions and full sorts, once all are known; the page is read with an HTML parser.
 """
 
 import json
@@ -26,26 +26,25 @@ import anomaly_detection
 import random_logs
 import reference
 
-# Tables, and their columns.
-TABLES = {"busiest": "rank timestamp purchases total flagged".split(),
-          "flagged-times": ["rank", "timestamp", "flagged", "flagged mean", "flagged sd"],
-          "flagged": ["line", "timestamp", "user", "amount", "network mean", "network sd", "above mean",
-                      "sd above mean"],
-          "users": ["user", "flagged", "largest"]}
+# Tables, in the order of the page, and their columns.
+FIGURES = ["purchases", "total", "flagged", "flagged mean", "flagged sd"]
+TABLES = {"flagged": ["user", "timestamp", "amount", "above mean", "sd above mean", "network mean", "network sd",
+                      "line"],
+          "users": ["user", "flagged", "largest"], "busiest": FIGURES, "most-flags": FIGURES}
 
 
 # --- the literal computation --------------------------------------------------
 
 # A purchase that was judged: its line in the stream, when it was (a datetime), the printed (mean, sd) if flagged.
 Judged = namedtuple("Judged", "line when user amount verdict")
-Literal = namedtuple("Literal", "judged skipped degree tracked lines")
+Literal = namedtuple("Literal", "judged skipped degree tracked too_few")
 
 
 def literally(batch, stream, windows=None):
     """The Literal of two logs, by the letter of the rule; of {user: amounts} where windows do not change."""
     (_, header), *batch_lines = reference.lines_of(batch)
     rule = reference.Rule(int(json.loads(header)["D"]), int(json.loads(header)["T"]))
-    judged, skipped = [], 0
+    judged, skipped, too_few = [], 0, 0
     for streaming, lines in (False, [] if windows else batch_lines), (True, reference.lines_of(stream)):
         for number, line in lines:
             try:
@@ -57,28 +56,20 @@ def literally(batch, stream, windows=None):
             if event.type == "purchase":
                 if streaming:
                     window = windows.get(user, []) if windows else rule.window(user)
+                    too_few += len(window) < 2
                     judged.append(Judged(number, event.when, user, event.amount,
                                          reference.verdict(event.amount, window)))
                 if not windows:
                     rule.purchase(user, event.when, event.amount)
             else:
                 (rule.befriend if event.type == "befriend" else rule.unfriend)(*event.users)
-    return Literal(judged, skipped, rule.degree, rule.tracked, stream.rstrip(b"\n").count(b"\n") + 1)
+    return Literal(judged, skipped, rule.degree, rule.tracked, too_few)
 
 
 def stamp(when):
     """A time as it is ordered: with a year of four digits, and no decimals that say nothing."""
     text = when.isoformat(" ")
     return text.rstrip("0") if "." in text else text
-
-
-SECONDS, MINUTES, HOURS, DAYS, MONTHS, YEARS = 19, 16, 13, 10, 7, 4     # how many characters say so much
-
-
-def cut(when, unit):
-    """The time when the second, minute, ... began that a time belongs to."""
-    parts = list(map(int, re.findall(r"\d+", stamp(when)[:unit])))
-    return datetime(*parts, *[1] * (3 - len(parts)))
 
 
 def separated(text):
@@ -95,29 +86,48 @@ def exact(amount):
 
 
 def by_size(judged, key, first):
-    """[[purchases of a kind], ...], most purchases first, equals by the least of what `first` says of them."""
+    """[[purchases of a kind], ...] of kinds with several, most first, equals by the least of what `first` says."""
     kinds = defaultdict(list)
     for p in judged:
         kinds[key(p)].append(p)
-    return sorted(kinds.values(), key=lambda group: (-len(group), min(map(first, group))))[:20]
+    several = [group for group in kinds.values() if len(group) > 1]
+    return sorted(several, key=lambda group: (-len(group), min(map(first, group))))
 
 
-def tables(judged, unit=19):
-    """The rows of each table."""
-    flagged = [p for p in judged if p.verdict]
-    times = [by_size(some, lambda p: cut(p.when, unit), lambda p: p.when) for some in (judged, flagged)]
-    figures = [reference.mean_and_variance([p.amount for p in group]) for group in times[1]]
-    return {
-        "busiest": [(str(rank), stamp(cut(group[0].when, unit))[:unit], format(len(group), ","),
-                     exact(sum(p.amount for p in group)), format(sum(p.verdict is not None for p in group), ","))
-                    for rank, group in enumerate(times[0], 1)],
-        "flagged-times": [(str(rank), stamp(cut(group[0].when, unit))[:unit], format(len(group), ","),
-                           separated(reference.truncated(mean)), separated(reference.truncated_root(variance)))
-                          for rank, (group, (mean, variance)) in enumerate(zip(times[1], figures), 1)],
-        "flagged": [(str(p.line), stamp(p.when), p.user, exact(p.amount), *map(separated, p.verdict),
-                     exact(p.amount - Fraction(p.verdict[0])), sd_above(p)) for p in farthest(flagged)[:200]],
-        "users": [(group[0].user, format(len(group), ","), exact(max(p.amount for p in group)))
-                  for group in by_size(flagged, lambda p: p.user, lambda p: p.line)]}
+def tables(literal):
+    """{table: (its columns, its rows, how many there would be if there was no limit)} of those with rows."""
+    flagged = [p for p in literal.judged if p.verdict]
+    again = by_size(flagged, lambda p: p.user, lambda p: p.line)
+    found = {
+        "flagged": (TABLES["flagged"], [
+            (p.user, stamp(p.when), exact(p.amount), exact(p.amount - Fraction(p.verdict[0])), sd_above(p),
+             *map(separated, p.verdict), str(p.line)) for p in farthest(flagged)[:200]], len(flagged)),
+        "users": (TABLES["users"], [(group[0].user, format(len(group), ","), exact(max(p.amount for p in group)))
+                                    for group in again[:20]], len(again))}
+    if literal.judged:
+        axis = Axis(literal)
+        if axis.over_time:
+            found["busiest"] = ranking(axis, literal.judged)
+        found["most-flags"] = ranking(axis, flagged)
+    return {name: found[name] for name in found if found[name][1]}
+
+
+def ranking(axis, counted):
+    """What a table says of the intervals with several of some purchases: most, largest total, earliest first."""
+    several = by_size(counted, axis.begin_of, axis.begin_of)
+    several.sort(key=lambda group: (-len(group), -sum(p.amount for p in group)))
+    heads, rows = [axis.since, *FIGURES], []
+    for group in several[:20]:
+        begin = axis.begin_of(group[0])
+        everyone = [p for p in axis.judged if axis.begin_of(p) == begin]
+        flags = [p.amount for p in everyone if p.verdict]
+        mean, variance = reference.mean_and_variance(flags or [Fraction(0)])
+        rows.append((axis.text(begin), format(len(everyone), ","), exact(sum(p.amount for p in everyone)),
+                     str(len(flags)), separated(reference.truncated(mean)) if flags else "",
+                     separated(reference.truncated_root(variance)) if len(flags) > 1 else ""))
+    while rows and not any(row[-1].strip("0") for row in rows):         # says nothing of any
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
+    return heads, rows, len(several)
 
 
 def farthest(flagged):
@@ -134,13 +144,15 @@ def sd_above(p):
     return "%s.%d" % (format(tenths // 10, ","), tenths % 10)
 
 
-# The lengths of intervals: in seconds, and in lines.
+# The lengths of intervals: in seconds, and in lines. Each is made of several of the one before.
 MINUTE, HOUR, DAY = 60, 3600, 86400
-ROUND = [n * 10 ** zeros for zeros in range(12) for n in (1, 2, 5)]
-LENGTHS = {**{n: "%d s" % n for n in (1, 2, 5, 10, 15, 30)},
-           **{n * MINUTE: "%d min" % n for n in (1, 2, 5, 10, 15, 30)},
-           **{n * HOUR: "%d h" % n for n in (1, 2, 3, 6, 12)},
-           **{n * DAY: "%d d" % n for n in (1, 2, 7, *ROUND[3:])}}
+TIMES = {1: "second", 2: "2 seconds", 10: "10 seconds", 30: "30 seconds",
+         MINUTE: "minute", 2 * MINUTE: "2 minutes", 10 * MINUTE: "10 minutes", 30 * MINUTE: "30 minutes",
+         HOUR: "hour", 2 * HOUR: "2 hours", 6 * HOUR: "6 hours", 12 * HOUR: "12 hours", DAY: "day",
+         2 * DAY: "2 days", **{n * zeros * DAY: "%s days" % format(n * zeros, ",")
+                               for zeros in (10, 100, 1000, 10000) for n in (1, 2)}}
+LINES = {1: "line", 2: "2 lines", **{n * 10 ** zeros: format(n * 10 ** zeros, ",") + " lines"
+                                     for zeros in range(1, 9) for n in (1, 2)}}
 
 
 def seconds(when):
@@ -149,24 +161,25 @@ def seconds(when):
 
 
 class Axis:
-    """The horizontal axis that the charts of a Literal should have."""
+    """The horizontal axis that the charts of a Literal should have, and what its intervals hold."""
 
-    def __init__(self, literal, unit=19):
-        self.judged, self.unit, self.over_time = literal.judged, unit, True
-        self.divide(LENGTHS, 240, *(f(map(self.place, self.judged)) for f in (min, max)))
+    def __init__(self, literal):
+        self.judged, self.over_time, self.since = literal.judged, True, "from"
+        self.divide(TIMES, 240)
         most = max(Counter(map(self.begin_of, self.judged)).values())
         if most > 2 and 4 * most > len(self.judged) and any(p.verdict for p in self.judged):
-            self.over_time = False
-            self.divide({n: format(n, ",") + " lines" for n in ROUND}, 60, self.judged[0].line - 1, literal.lines - 1)
+            self.over_time, self.since = False, "after line"
+            self.divide(LINES, 120)
 
-    def divide(self, lengths, most, first, last):
+    def divide(self, lengths, most):
+        first, last = (f(map(self.place, self.judged)) for f in (min, max))
         self.size = next(size for size in lengths if last // size - first // size + 1 <= most)
         self.length = lengths[self.size]
         self.begin = first // self.size * self.size
         self.end = max((last // self.size + 1) * self.size, self.begin + 10 * self.size)
 
     def place(self, p):
-        return seconds(cut(p.when, self.unit)) if self.over_time else p.line - 1
+        return seconds(p.when) if self.over_time else p.line - 1
 
     def begin_of(self, p):
         return self.place(p) // self.size * self.size
@@ -174,17 +187,16 @@ class Axis:
     def across(self, place):
         return 100 * (place - self.begin) / (self.end - self.begin)
 
-    def name(self, begin):
-        where = stamp(datetime.min + timedelta(seconds=begin)) if self.over_time else format(begin, ",")
-        return "the %s after %s" % (self.length, where)
+    def text(self, begin):
+        return stamp(datetime.min + timedelta(seconds=begin)) if self.over_time else format(begin, ",")
 
     def bars(self):
         """[(where it begins, what it is, purchases, flags)] of the intervals in use."""
         purchases = Counter(map(self.begin_of, self.judged))
         flags = Counter(self.begin_of(p) for p in self.judged if p.verdict)
-        return [(begin, self.name(begin) + ": " + self.over_time * ("purchases %s, " % format(purchases[begin], ","))
-                 + "flagged " + format(flags[begin], ","), purchases[begin], flags[begin])
-                for begin in sorted(purchases if self.over_time else flags)]
+        return [(begin, "the %s %s %s: purchases %s, flagged %s" % (
+                    self.length, self.since, self.text(begin), format(purchases[begin], ","),
+                    format(flags[begin], ",")), purchases[begin], flags[begin]) for begin in sorted(purchases)]
 
     def dots(self):
         """[(per cent, purchase)]: those of one second share the room to the end of its interval."""
@@ -216,10 +228,15 @@ class Page:
         element, = self.root.findall(".//*[@id='%s']" % name)
         return element
 
+    def tables(self):
+        """{name: (texts of its head, rows of texts)} of the tables, in their order."""
+        return {table.get("id"): ([head.text for head in table.find("thead/tr")],
+                                  [tuple("".join(cell.itertext()) for cell in row) for row in table.find("tbody")])
+                for table in self.tags("table")}
+
     def rows(self, name):
-        """The texts in the body of a table."""
-        return [tuple("".join(cell.itertext()) for cell in row)
-                for row in self.identified(name).find("tbody")]
+        """The texts in the body of a table; none if it is not there."""
+        return self.tables().get(name, ([], []))[1]
 
     def caption(self, name):
         section, = self.root.findall(".//table[@id='%s']/../.." % name)
@@ -231,12 +248,17 @@ class Page:
 
     def figures(self):
         """The numbers of the sentence: judged, flagged, per cent, T, D, lines skipped."""
-        found = re.match(r"Purchases judged: ([\d,]+)[ .].*?Flagged: ([\d,]+) \(([\d.]+)%\),"
+        found = re.match(r"Purchases judged: ([\d,]+)[ .].*?Flagged: ([\d,]+) \(([\d.]+)%\)\."
                          r".* T = ([\d,]+).* D = ([\d,]+).* skipped: ([\d,]+)\.", self.sentence())
         return tuple(found.groups())
 
     def period(self):
         return tuple(time.text for time in self.tags("p")[0].iter("time"))
+
+    def too_few(self):
+        """How many purchases had too few to be judged by, as the sentence says it."""
+        return int(re.match(r"Purchases judged: [^.]*?(?:, ([\d,]+) with fewer than 2 purchases to judge by)?\. ",
+                            re.sub(r"\.\d+", "", self.sentence()))[1] or "0")
 
     def title(self, name):
         return self.identified(name).find("title").text
@@ -270,15 +292,15 @@ class PageTest(MainTest):
         for name, log in zip(("batch", "stream"), logs):
             self.write(name, log)
 
-    def compare(self, logs, literal=None, unit=19, how=None, options=("--jobs", 1)):
+    def compare(self, logs, literal=None, how=None, options=("--jobs", 1)):
         """Write the logs; the page says and draws what is literally true of them.  Return both."""
         self.write_logs(logs)
         literal, page = literal or literally(*logs), self.page(*options)
-        self.assert_says(page, literal, unit, how)
-        self.assert_draws(page, literal, unit, how)
+        self.assert_says(page, literal, how)
+        self.assert_draws(page, literal, how)
         return page, literal
 
-    def assert_says(self, page, literal, unit=19, how=None):
+    def assert_says(self, page, literal, how=None):
         """The sentence and the tables say what is true of these purchases."""
         judged = literal.judged
         count = sum(p.verdict is not None for p in judged)
@@ -288,19 +310,21 @@ class PageTest(MainTest):
         self.assertEqual(percent, "%d.%02d" % divmod(count * 10000 // max(len(judged), 1), 100), how)
         times = sorted({stamp(p.when) for p in judged})
         self.assertEqual(page.period(), tuple(dict.fromkeys(times[:1] + times[-1:])), how)
-        for name, rows in tables(judged, unit).items():
-            self.assertEqual(page.rows(name), rows, (how, name))
-        found = re.findall(" cut to (.*?) characters\\.", page.sentence())
-        self.assertEqual(found, [str(unit)] if unit < 19 else [], how)
+        expected = tables(literal)
+        self.assertEqual(page.tables(), {name: (heads, rows) for name, (heads, rows, _) in expected.items()}, how)
+        self.assertEqual(list(page.tables()), [name for name in TABLES if name in expected], how)
+        for name, (_, rows, number) in expected.items():
+            part = "%d of %s" % (len(rows), format(number, ",")) if number > len(rows) else ""
+            self.assertTrue(page.caption(name).endswith(" " + part), (page.caption(name), part))
+        self.assertEqual(page.too_few(), literal.too_few, how)
 
-    def assert_draws(self, page, literal, unit=19, how=None):
+    def assert_draws(self, page, literal, how=None):
         """Both charts show these purchases, on one axis."""
         if not literal.judged:
             self.assertEqual(page.tags("svg"), [])
             return
-        axis = Axis(literal, unit)
+        axis = Axis(literal)
         self.assert_bars_and_pins(page, axis, how)
-        self.assert_busiest(page, axis, how)
         flagged = [p for p in literal.judged if p.verdict]
         self.assertEqual(len(page.tags("svg")), 1 + bool(flagged), how)
         if flagged:
@@ -331,15 +355,6 @@ class PageTest(MainTest):
             self.assertTrue(-36 <= pin["cy"] - pin["r"] and pin["cy"] < 0, "not in the band above the bars")
             radii.append((flags, pin["r"]))
         self.assertEqual([r for _, r in sorted(radii)], sorted(r for _, r in radii), "not larger for more")
-
-    def assert_busiest(self, page, axis, how):
-        """The sentence under the first chart names its fullest intervals, of equals the first."""
-        bars, sentence = axis.bars(), []
-        for what, at in ("Most purchases", 2), ("Most flags", 3):
-            fullest = max(bars, key=lambda bar: bar[at])
-            if fullest[at] and (at == 3 or axis.over_time):
-                sentence.append("%s: %s (%s)." % (what, axis.name(fullest[0]), format(fullest[at], ",")))
-        self.assertIn(" ".join(sentence), ["".join(p.itertext()) for p in page.tags("p")], how)
 
     def assert_dots_and_whiskers(self, page, axis, how, deviations=3):
         """The 500 farthest: a dot where the amount is, and a line from the mean to the limit."""
@@ -393,13 +408,15 @@ class Figures(PageTest):
     def test_the_example(self):
         """In every cell: user 2 buys for 1601.83 when his network's mean is 29.10 and its sd 21.46."""
         page, _ = self.compare((BATCH, b"\n" + STREAM))
-        self.assertEqual({name: page.rows(name) for name in TABLES}, {
-            "busiest": [("1", "2017-06-13 11:33:02", "1", "1,601.83", "1")],
-            "flagged-times": [("1", "2017-06-13 11:33:02", "1", "1,601.83", "0.00")],
-            "flagged": [("2", "2017-06-13 11:33:02", "2", "1,601.83", "29.10", "21.46", "1,572.73", "73.2")],
-            "users": [("2", "1", "1,601.83")]})
+        row = "2", "2017-06-13 11:33:02", "1,601.83", "1,572.73", "73.2", "29.10", "21.46", "2"
+        self.assertEqual(page.tables(), {"flagged": (TABLES["flagged"], [row])})    # of one, nothing else says more
+        page, _ = self.compare((BATCH, STREAM + purchase(amount="1600.00")))
+        second = "2017-06-13 11:33:02", "2", "3,201.83", "2", "1,600.91", "0.91"
+        self.assertEqual({name: page.rows(name) for name in list(TABLES)[1:]}, {
+            "users": [("2", "2", "1,601.83")], "busiest": [second], "most-flags": [second]})
+        page, _ = self.compare((BATCH, b"\n" + STREAM))
         self.assertEqual(page.figures(), ("1", "1", "100.00", "50", "3", "0"))
-        self.assertIn(" above mean + 3 sd of ", page.sentence())
+        self.assertIn(" The limit is mean + 3 sd of ", page.sentence())
         self.assertEqual(page.text.count("standard deviation"), 1)
 
     def test_more_than_the_tables_hold(self):
@@ -416,8 +433,7 @@ class Figures(PageTest):
             self.assertEqual(sum(p.verdict is not None for p in literal.judged), 1300)
             for jobs in 1, 3:
                 page, _ = self.compare((batch, stream), literal, options=("--jobs", jobs))
-            self.assertEqual([len(page.rows(name)) for name in TABLES],
-                             [min(span + 1, 20), min(span + 1, 20), 200, 20])
+            self.assertEqual([len(page.rows(name)) for name in TABLES], [200, 20, 20 if span > 2 else 0, 20])
             self.assertIn("200 of 1,300", page.caption("flagged"))
             self.assertIn("The 500 farthest", page.words("amounts"))
 
@@ -430,10 +446,10 @@ class Figures(PageTest):
             report = direct(self.path("page"), deviations=said)
             give(report, ("2", "2017-06-13 11:33:02", 160183, (2910, 2146)))
             page = Page(report.page().encode())
-            self.assertIn("for being above mean + %s sd of" % said, page.sentence())
+            self.assertIn("The limit is mean + %s sd of" % said, page.sentence())
             self.assertIn("mean + %s sd" % said, page.words("amounts"))
             judged = [Judged(1, datetime(2017, 6, 13, 11, 33, 2), "2", Fraction("1601.83"), ("29.10", "21.46"))]
-            self.assert_dots_and_whiskers(page, Axis(Literal(judged, 0, 2, 50, 1)), said, Fraction(said))
+            self.assert_dots_and_whiskers(page, Axis(Literal(judged, 0, 2, 50, 0)), said, Fraction(said))
 
 
 def direct(path, deviations=3, said=None):
@@ -451,7 +467,8 @@ def give(report, *purchases):
     times = [when for _, when, _, _ in purchases]
     findings = anomaly_detection.Findings(
         len(purchases), len(purchases), len(purchases), [
-            anomaly_detection.Judged(place, "", user, when, cents, flag and anomaly_detection.Flag(*flag), None, None)
+            anomaly_detection.Judged(place, "", user, when, cents, flag and anomaly_detection.Flag(*flag), None, None,
+                None)
             for place, (user, when, cents, flag) in enumerate(purchases)], [], min(times), max(times))
     report.context.stream_totals.add(findings)
     report.take(findings)
@@ -479,7 +496,7 @@ class Axes(PageTest):
                 ([(when, "1.00") for when, _ in at(*[0] * 50)], True)):
             page, literal = self.draw(*purchases)
             self.assertEqual(Axis(literal).over_time, over_time, purchases)
-            self.assertEqual(page.title("intervals").endswith(" lines"), not over_time, purchases)
+            self.assertEqual(page.title("intervals").startswith("Purchases per "), over_time, purchases)
             self.assertEqual("follow the lines" in page.words("intervals"), not over_time, purchases)
 
     def test_lines(self):
@@ -487,18 +504,18 @@ class Axes(PageTest):
         some = [("2017-06-13 11:33:02", "600.00" if at % 9 == 4 else "5.00") for at in range(1497)]
         page, _ = self.draw(*some, before=b"\n\n" + b" \n")
         self.assertEqual([label for _, label in page.ticks("amounts", "x")], "0 200 400 600 800 1,000 1,200 1,400".split())
-        self.assertEqual(page.shapes("intervals", "rect")[0][0], "the 50 lines after 0: flagged 5")
+        self.assertEqual(page.shapes("intervals", "rect")[0][0], "the 20 lines after line 0: purchases 17, flagged 2")
         page, _ = self.draw(*some[:997], before=b"\n\n\n")
         self.assertEqual(page.ticks("amounts", "x")[-1], (100, "1,000"))
 
     def test_the_shortest_round_interval_that_does(self):
         """At every border between two: as many seconds as 240 of the shorter take, and one more."""
-        for size in list(LENGTHS)[:26]:
+        for size in list(TIMES)[:20]:
             begin = datetime.min + timedelta(seconds=seconds(datetime(1017, 6, 12)) // size * size)
             last = begin + timedelta(seconds=240 * size - 1)
             for end, same in (last, True), (last + timedelta(seconds=1), False):
                 page, _ = self.draw((stamp(begin), "5000.00"), (stamp(end), "600.00"))
-                self.assertEqual(page.title("intervals") == "Purchases per " + LENGTHS[size], same, size)
+                self.assertEqual(page.title("intervals") == "Purchases per " + TIMES[size], same, size)
 
     def test_all_time(self):
         """From 0001-01-01 to 9999-12-31, and either end of it alone."""
@@ -549,47 +566,52 @@ class Axes(PageTest):
         for stream in b"", b"\n \r\n", friendship("1", "9"), b"\xef\xbb\xbf":
             page, _ = self.compare((BATCH, stream))
             self.assertEqual(page.figures()[:3], ("0", "0", "0.00"))
-            self.assertEqual([page.rows(name) for name in TABLES], [[]] * 4)
+            self.assertEqual(page.tables(), {})
         page, _ = self.compare((BATCH, purchase(amount="1.00") * 3 + purchase("7", "1.00", "2017-06-14 11:33:02")))
-        self.assertEqual([len(page.rows(name)) for name in TABLES], [2, 0, 0, 0])
+        self.assertEqual(page.tables(), {"busiest": (["from", "purchases", "total"], [
+            ("2017-06-13 11:30:00", "3", "3.00")])})
+        self.assertEqual(page.words("intervals"), "None is flagged.")
 
 
 class Bounded(PageTest):
-    """Beyond a limit of kept timestamps the page goes on in minutes, then hours, and says so."""
+    """However long a stream is, the page keeps a few hundred intervals, and joins them in any order."""
 
-    def check(self, times, limit, unit):
-        """The page of a purchase at each time, every seventh flagged."""
-        rng = Random(len(times))
-        batch, stream = BATCH.replace(b'"D":"3"', b'"D":"1"'), b"".join(
-            purchase("2", "%d.%02d" % (rng.randint(200, 500) if at % 7 == 0 else 5, at % 100), stamp(when))
-            for at, when in enumerate(times))
-        with patch.object(anomaly_detection.Report, "limit", limit):
-            page, _ = self.compare((batch, stream), literally(batch, stream, Axes.WINDOWS), unit, (limit, unit))
-            self.assertEqual(self.page("--jobs", 3).data, page.data)
-
-    def test_minutes_and_hours(self):
-        """Timestamps that the limit is just enough for, and one more; in order, and shuffled."""
-        begin, rng = datetime(2017, 6, 13, 20, 5), Random(2)
-        times = [begin + timedelta(hours=n, minutes=13 * m, seconds=s, microseconds=250000 * (s % 3))
-                 for n in range(250) for m in range(2) for s in (1, 59)]
-        for order in times, rng.sample(times, len(times)):
-            for limit, unit in (1000, 19), (999, MINUTES), (500, MINUTES), (499, HOURS), (250, HOURS):
-                self.check(order, limit, unit)
-
-    def test_days_months_and_years(self):
-        """And so on, as often as it takes."""
-        begin, rng = datetime(2017, 1, 5, 20, 5), Random(2)
-        times = [begin + timedelta(days=rng.randrange(1000), seconds=rng.randrange(DAY)) for _ in range(700)]
-        for unit in DAYS, MONTHS, YEARS:
-            with patch.object(PageTest, "assert_draws"):
-                self.check(times, len({cut(when, unit) for when in times}), unit)
-
-    def test_blocks_of_lines(self):
-        """No flag is lost, and none is drawn elsewhere, when more lines are flagged than the limit."""
-        stream = b"".join(purchase("2", "%d.00" % (500 if at % 3 else 5)) for at in range(3000))
+    def test_random_spans(self):
+        """From a second to 9,000 years, in order, shuffled and with strays; of times and, if they are alike, of lines."""
+        rng, over_time = Random(2), Counter()
         batch = BATCH.replace(b'"D":"3"', b'"D":"1"')
-        with patch.object(anomaly_detection.Report, "limit", 300):
-            self.compare((batch, stream), literally(batch, stream, Axes.WINDOWS))
+        for case in range(60):
+            span = timedelta(seconds=10 ** rng.uniform(0, 11.4))
+            times = [datetime(200, 1, 1) + rng.random() * span for _ in range(rng.randint(1, 500))]
+            times[:0] = [times[0]] * (case % 5 * 50)
+            times += [datetime(rng.choice((1, 2017, 9999)), 1, 1)] * (case % 4 == 0)
+            if case % 2:
+                times.sort()
+            stream = b"".join(purchase("2", "%d.%02d" % (rng.randint(200, 500) if at % 7 == 0 else 5, at % 100), stamp(when))
+                              for at, when in enumerate(times))
+            with patch.object(anomaly_detection, "CHUNK", rng.choice((1000, 1 << 16))):
+                page, literal = self.compare((batch, stream), literally(batch, stream, Axes.WINDOWS), (case, span))
+            over_time[Axis(literal).over_time] += 1
+            if case % 10 == 0:
+                self.assertEqual(self.page("--jobs", 3).data, page.data)
+        self.assertGreater(min(over_time.values()), 10, over_time)
+
+    def test_the_order_does_not_matter(self):
+        """The same purchases in any order, in any pieces, are summed up in the same intervals."""
+        rng = Random(3)
+        for over_time in True, False:
+            positions = [int(10 ** rng.uniform(0, 7)) for _ in range(2000)]
+            found = []
+            for piece in 1, 7, 2000:
+                intervals = anomaly_detection.Intervals(over_time)
+                rng.shuffle(positions)
+                for start in range(0, len(positions), piece):
+                    for position in positions[start:start + piece]:
+                        intervals.add(position, (1, position, 0, 0, 0))
+                    intervals.fit()
+                    self.assertLessEqual(len(intervals), intervals.limit)
+                found.append((intervals, intervals.size, intervals.begin, intervals.end))
+            self.assertEqual(found, found[:1] * 3)
 
     def test_memory(self):
         """What is kept does not grow with the stream, all flagged; with a limit never reached it does, as is seen."""
@@ -606,9 +628,9 @@ class Bounded(PageTest):
             finally:
                 tracemalloc.stop()
         with patch.object(anomaly_detection.Report, "dots", 100):
-            with patch.object(anomaly_detection.Report, "limit", 300):
-                self.assertLess(peak(), 500000)
-            self.assertGreater(peak(), 1500000)
+            self.assertLess(peak(), 1000000)
+            with patch.object(anomaly_detection.Intervals, "fit", lambda intervals: None):
+                self.assertGreater(peak(), 2000000)
 
     def test_the_largest_page(self):
         """As many rows, dots, pins and digits as there can be, and all that can be escaped: below 500 KB."""
@@ -651,11 +673,11 @@ class SelfContained(PageTest):
             self.assertEqual(page.tags("html")[0].get("lang"), "en")
             self.assertIn({"charset": "utf-8"}, [meta.attrib for meta in page.tags("meta")])
             self.assertIn('name="viewport" content="width=device-width', page.text)
-            for part in "color-scheme: light dark", "@media print", "overflow-x: auto", "break-inside: avoid":
+            for part in "color-scheme: light dark", "@media print", "overflow: auto", "break-inside: avoid":
                 self.assertIn(part, page.tags("style")[0].text)
-            for name, heads in TABLES.items():
-                self.assertEqual([head.text for head in page.identified(name).find("thead/tr")], heads)
+            for name in page.tables():
                 self.assertTrue(page.caption(name).strip())
+                self.assertTrue(all(row[0].tag == "th" for row in page.identified(name).find("tbody")))
             self.assertLessEqual({head.get("scope") for head in page.tags("th")}, {"col", "row"})
             for svg in page.tags("svg"):
                 self.assertTrue(svg.find("title").text and svg.find("desc").text)
@@ -700,18 +722,23 @@ class SelfContained(PageTest):
             return of.replace(b'"X"', json.dumps(text).encode())
         batch = HEADER.replace(b"3", b"1") + purchase("1", "5.00") * 2 + b"".join(
             line(text, friendship("1", "X")) for text in self.HOSTILE)
-        self.write_logs((batch, b"".join(line(text, purchase("X", "100.00")) for text in self.HOSTILE)))
+        stream = b"".join(line(text, purchase("X", "100.00")) for text in self.HOSTILE)
+        self.write_logs((batch, stream * 2))
         page = self.page()
         self.assert_harmless(page)
-        shown = [row[2] for row in page.rows("flagged")]
+        users = [row[0] for row in page.rows("users")]
+        self.write("stream", stream)
+        page = self.page()
+        self.assert_harmless(page)
+        shown = [row[0] for row in page.rows("flagged")]
         self.assertEqual(len(shown), len(self.HOSTILE))
         self.assertEqual(shown[-1], "b" * 60 + "\u2026")
+        self.assertEqual(users, shown[:20])
         for text, cell, (title, _) in zip(self.HOSTILE, shown, page.shapes("amounts", "circle")):
             if text.isprintable() and len(text) <= 60:
                 self.assertEqual(cell, text)
             self.assertIn("user %s: " % cell, title)
             self.assertTrue(0 < len(cell) < 200)
-        self.assertEqual([row[0] for row in page.rows("users")], shown[:20])
 
     def test_file_names(self):
         """Those of the logs are shown, and can be wrapped after each slash only."""
@@ -753,11 +780,13 @@ class Same(PageTest):
             for k in 1, 2, 3:
                 said = self.main(*self.files, "--report", self.path("page"), "--shard", "%d/3" % k, "--jobs", 1 + seed % 2)
                 number = int(re.search(r" (\d+) judged", said)[1])
+                few = int((re.search(r" judged \((\d+) with fewer than 2 ", said) or "00")[1])
                 self.assert_says(Page(self.read("page")), literal._replace(
-                    judged=literal.judged[place:place + number],
+                    judged=literal.judged[place:place + number], too_few=few,
                     skipped=sum(map(int, re.findall(r"\((\d+) skipped\)", said)))), how=(seed, k))
                 place += number
-            self.assertEqual(place, len(literal.judged))
+                literal = literal._replace(too_few=literal.too_few - few)
+            self.assertEqual((place, literal.too_few), (len(literal.judged), 0))
 
 
 class File(PageTest):
