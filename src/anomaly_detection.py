@@ -61,12 +61,11 @@ import time
 from bisect import bisect, insort
 from collections import Counter, defaultdict, deque, namedtuple
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from heapq import merge, nlargest
-from itertools import accumulate, chain, compress, islice, repeat, takewhile
+from itertools import accumulate, chain, compress, count, islice, repeat, takewhile
 from math import isqrt, log10
-from operator import add, itemgetter, mul
-from sys import intern
+from operator import add, eq, itemgetter, mul
 
 __all__ = ["Detector", "load", "save", "read_event", "Baseline", "Flag", "Malformed", "Failure",
            "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars",
@@ -217,6 +216,10 @@ class Memo(dict):
         return value
 
 
+# Frequent equal texts become one object, to save memory.  (sys.intern keeps them for ever.)
+same_text = Memo(str)
+
+
 # -------------------------------------------------------------- social network
 
 class SocialNetwork:
@@ -244,7 +247,7 @@ class SocialNetwork:
         """Make two users friends.  Raises Malformed if they are the same user."""
         if id1 == id2:
             raise Malformed("id1 and id2", f" are both {quoted(id1)}")
-        id1, id2 = intern(id1), intern(id2)     # one object per user: faster sets
+        id1, id2 = same_text[id1], same_text[id2]
         self.friends[id1].add(id2)
         self.friends[id2].add(id1)
         self.neighbors.pop(id1, None)
@@ -254,9 +257,26 @@ class SocialNetwork:
         """End a friendship, if there is one.  Raises Malformed if the ids are equal."""
         self.befriend(id1, id2)     # checks the ids, and ensures that there is one to end
         for user, friend in (id1, id2), (id2, id1):
-            self.friends[user].remove(friend)
-            if not self.friends[user]:
+            friends = self.friends[user]
+            friends.remove(friend)
+            if not friends:
                 del self.friends[user]
+            elif sys.getsizeof(friends, 0) > 256 * len(friends):    # a set never shrinks
+                self.friends[user] = set(friends)
+
+    def change(self, event_types, ids1, ids2):
+        """Apply "befriend" and "unfriend" events of different users, given as columns.
+
+        Equals `for name, id1, id2 in zip(event_types, ids1, ids2): getattr(self, name)(id1, id2)`.
+        """
+        ids1, ids2 = (map(same_text.__getitem__, ids) for ids in (ids1, ids2))
+        for event_type, id1, id2 in zip(event_types, ids1, ids2):
+            if event_type == "befriend":
+                self.friends[id1].add(id2)
+                self.friends[id2].add(id1)
+            else:
+                self.unfriend(id1, id2)
+        self.neighbors.clear()
 
     def network(self, user, degree):
         """Return the set of users at distance 1..degree from the user."""
@@ -383,18 +403,47 @@ class PurchaseHistory:
         self.recorded += 1
         purchases = self.by_user.get(user)
         if purchases is None:
-            purchases = self.by_user[intern(user)] = []
+            purchases = self.by_user[same_text[user]] = []
         if timestamp >= self.newest:
             self.newest = timestamp
             purchases.append(purchase)
         else:
             insort(purchases, purchase)
         if len(purchases) > self.tracked:
-            if type(purchases) is list:     # short lists take one eighth of a deque's memory
-                purchases = self.by_user[user] = deque(purchases)
-            purchases.popleft()
+            self.drop_oldest(user)
         if self._recent_purchases is not None:
             self._recent_purchases.add(purchase, user)
+
+    def drop_oldest(self, user):
+        """Drop the user's oldest purchase."""
+        purchases = self.by_user[user]
+        if type(purchases) is list:     # short lists take one eighth of a deque's memory
+            purchases = self.by_user[user] = deque(purchases)
+        purchases.popleft()
+
+    def record_all(self, users, timestamps, amounts):
+        """Add purchases, given as columns of texts, or none if a timestamp or amount is not valid.
+
+        Equals `for purchase in zip(users, timestamps, amounts): record(*purchase)` otherwise.
+        """
+        timestamps = list(map(self.timestamps.__getitem__, timestamps))
+        amounts = list(map(self.amounts.__getitem__, amounts))
+        added = list(zip(timestamps, count(self.recorded), amounts))
+        self.recorded += len(added)
+        for user, timestamp, purchase in zip(users, timestamps, added):
+            purchases = self.by_user.get(user)
+            if purchases is None:
+                purchases = self.by_user[same_text[user]] = []
+            if timestamp >= self.newest:
+                self.newest = timestamp
+                purchases.append(purchase)
+            else:
+                insort(purchases, purchase)
+            if len(purchases) > self.tracked:
+                self.drop_oldest(user)
+        if self._recent_purchases is not None:
+            for user, purchase in zip(users, added):
+                self._recent_purchases.add(purchase, user)
 
     def last(self, users, count):
         """Return an iterator over the last `count` purchases of the users, newest first.
@@ -451,7 +500,7 @@ class RecentPurchases:
         for place in range(len(self.pages) - 1, -1, -1):
             page = self.pages[place]
             if purchase >= page.since:
-                page.add(purchase, intern(user))
+                page.add(purchase, same_text[user])
                 if len(page.purchases) > 2 * self.page_size:
                     self.pages[place:place + 1] = page.halves()
                     del self.pages[:-(self.capacity // self.page_size)]
@@ -1052,33 +1101,6 @@ EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.
           "befriend": (("id1", "id2"), lambda detector: detector.social.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.social.unfriend)}
 
-# Text without escapes, control characters or surrogates (bytes that are not UTF-8).
-_TEXT = r'[^"\\\x00-\x1f\ud800-\udfff]{1,80}'
-_NUMBERS = {"id": "0|-?[1-9][0-9]{0,14}", "amount": r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?"}
-_UNQUOTED = re.compile('"(id|amount)[12]?": ?[-0-9]')
-
-
-@lru_cache
-def usual_lines(numbers):
-    """Return a regular expression whose `findall` returns one row of seven texts per line.
-
-    A usual line is a purchase or an event of two users, with its fields in the order below.
-    `numbers` is the frozenset of those of "id" and "amount" that are numbers, not strings.  Its
-    row is (timestamp, id, amount, "", "", "", "") or ("", "", "", event type, id1, id2, "").  The
-    row of any other line is six empty texts and the line.  `read_event` reads usual lines with
-    the same result, but takes seven times as long.
-    """
-    user, amount = (f"({_NUMBERS[name]})" if name in numbers else f'"({_TEXT})"'
-                    for name in ("id", "amount"))
-    of_two_users = "|".join(name for name, (fields, _) in EVENTS.items()
-                            if fields == ("id1", "id2"))
-    return re.compile(
-        rf'\{{"event_type": ?"(?:purchase", ?"timestamp": ?"({_TEXT})"'
-        rf', ?"id": ?{user}, ?"amount": ?{amount}'
-        rf'|({of_two_users})", ?"timestamp": ?"{_TEXT}"'
-        rf', ?"id1": ?{user}, ?"id2": ?{user})\}}\r?\n|(.*)\n')
-
-
 class Number(str):
     """The text of a JSON number, to tell it from a JSON string, which is a str."""
 
@@ -1134,6 +1156,105 @@ def read_event(line):
         raise Malformed(f'event_type "{quoted(event_type)[1:-1]}"',
                         f" is none of {', '.join(EVENTS)}")
     return event_type, [field(name) for name in EVENTS[event_type][0]]
+
+
+# Parts of shapes.  Characters of texts without escapes (surrogates are bytes that are not UTF-8),
+# and the same for ASCII; values that become columns; all values but arrays and objects; fields.
+_CHARACTER, _ASCII = r'[^"\\\x00-\x1f\ud800-\udfff]', r"[ !#-\[\]-\x7f]"
+_TEXT, _ID = f'"({_CHARACTER}{{1,80}})"', "(0|-?[1-9][0-9]{0,14})"
+_NUMBER = r"(-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?)"
+_VALUE = (rf'(?:"{_CHARACTER}{{0,200}}(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}){_CHARACTER}{{0,200}})'
+          r'{0,60}"|-?(?:0|[1-9][0-9]{0,40})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,9})?'
+          r"|true|false|null)")
+_FIELD = re.compile(rf'([{{,][ \t]{{0,4}}")({_CHARACTER}{{1,80}})("[ \t]{{0,4}}:[ \t]{{0,4}})'
+                    rf"({_VALUE})([ \t]{{0,4}})")
+COLUMNS = "timestamp", "id", "amount", "event_type", "id1", "id2", "other"
+EVENT_TYPES = {'"purchase"': '"purchase"',      # JSON -> expression
+               **dict.fromkeys(('"befriend"', '"unfriend"'), '"(befriend|unfriend)"')}
+
+
+def shape_of(line):
+    """Return (expression, columns): a regular expression for lines like that of an event, and the
+    COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
+
+    The expression is the line itself, blanks included, but with a group in place of each value of
+    the event, and with _VALUE in place of all others.  So `read_event` reads every line that
+    matches with the same result, but takes seven times as long.  Such a line has at most 20
+    fields, with different names without escapes.
+    """
+    fields = _FIELD.findall(line)
+    values = {name: value for _, name, _, value, _ in fields}
+    event_type, whole = values.get("event_type"), "".join(map("".join, fields)) + "}"
+    if event_type not in EVENT_TYPES or line not in (whole, whole + "\r") or (
+            not len(values) == len(fields) <= 20):
+        return None
+    expression, columns = "", []
+    for before, name, colon, value, after in fields:
+        group = EVENT_TYPES[event_type] if name == "event_type" else _VALUE
+        if name in EVENTS[event_type[1:-1]][0]:
+            group = _TEXT if value[0] == '"' else _NUMBER if name == "amount" else _ID
+        if not re.fullmatch(group, value):
+            return None
+        columns += [name] * re.compile(group).groups
+        expression += re.escape(before + name + colon) + group + re.escape(after)
+    return expression + "}\r?\n", columns
+
+
+class Shapes:
+    """The last 8 shapes learned from the lines of a log.
+
+    After 8, 16, 32, ... readable lines without a known shape, those shapes are learned that make up
+    a quarter of the last 16.  So few expressions are compiled, whatever the lines are.
+    """
+
+    def __init__(self):
+        self.known, self.begun, self.unknown, self.last = [], False, 0, deque(maxlen=16)
+
+    def read(self, text):
+        """Return the COLUMNS of whole lines: lists with a text, or None, for each line.
+
+        "other" is (event type, list of fields) of a line without a known shape, (None, [kind,
+        rest of the message]) of a malformed one, and None of the others and of blank lines.
+        """
+        if text and not self.begun:     # learn from the first lines before all are read
+            self.begun = True
+            self.read(text[:text.find("\n", 4096) + 1])
+        names = [*chain.from_iterable(columns for _, columns in self.known), "other"]
+        expression = "|".join([*(expression for expression, _ in self.known), "(.*)\n"])
+        if text.isascii():              # the same for this text, but 10 % faster
+            expression = expression.replace(_CHARACTER, _ASCII)
+        parts = re.split(expression, text)
+        columns = dict.fromkeys(COLUMNS, [None] * (len(parts) // (len(names) + 1)))
+        for place, name in enumerate(names, 1):
+            column = parts[place::len(names) + 1]
+            if any(columns[name]):
+                column = [one or other for one, other in zip(columns[name], column)]
+            columns[name] = column
+        if any(columns["other"]):
+            columns["other"] = self.read_others(columns["other"])
+        return list(columns.values())
+
+    def read_others(self, lines):
+        """Return what the column "other" has for lines without a known shape."""
+        events, readable = [], 0
+        for line in lines:
+            event = None
+            if line and line.lstrip(MARKS).strip(BLANKS):
+                try:
+                    event = read_event(line)
+                    self.last.append(line)
+                    readable += 1
+                except Malformed as error:      # kept as texts: an exception keeps its frames
+                    event = None, [error.kind, str(error)[len(error.kind):]]
+            events.append(event)
+        due = 1 << max(self.unknown, 7).bit_length()
+        self.unknown += readable
+        if self.unknown >= due:
+            shapes = [shape for shape in map(shape_of, self.last) if shape]
+            new = [shape for place, shape in enumerate(shapes) if shape not in self.known
+                   and shape not in shapes[:place] and 4 * shapes.count(shape) >= len(self.last)]
+            self.known = [*new, *self.known][:8]
+        return events
 
 
 def whole_number(text, least, name=""):
@@ -1439,13 +1560,15 @@ def read_parameters(log, chunks, degree, tracked):
     The header is the first line that is not blank.  `degree` and `tracked` override its D and T
     unless they are None.  If both are given, the header may be missing.  Raises Failure.
     """
-    blank_lines, head = re.compile(rb"((\0|\xef\xbb\xbf)*[ \t\r]*\n)*"), bytearray()
+    not_blank = re.compile(rb"(?m)^(?!(\0|\xef\xbb\xbf)*[ \t\r]*$)")
+    number, line, rest = 0, b"", b""            # of the header; it; the lines after it
     for data in chunks:
-        head += data
-        if not blank_lines.fullmatch(data):
+        match = not_blank.search(data)
+        number += data.count(b"\n", 0, match and match.start())
+        if match:
+            line, _, rest = data[match.start():].partition(b"\n")
+            number += 1
             break
-    line, _, rest = head[blank_lines.match(head).end():].partition(b"\n")
-    number = head.count(b"\n") - rest.count(b"\n")       # of the header's line
     header, both_given = {}, degree and tracked
     try:
         header = read_object(line.decode(errors="surrogateescape"))
@@ -1460,9 +1583,10 @@ def read_parameters(log, chunks, degree, tracked):
             reason = kind_of_file(log.head, str(error), line) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no valid D and T: {reason}", 2) from None
-    if not both_given or ("event_type" not in header and ("D" in header or "T" in header)):
-        head = b"\n" * number + rest
-    return degree, tracked, header, chain([head], chunks)
+    if both_given and line and ("event_type" in header or not ("D" in header or "T" in header)):
+        number, rest = number - 1, line + b"\n" + rest
+    blank_lines = chain(repeat(b"\n" * CHUNK, number // CHUNK), [b"\n" * (number % CHUNK) + rest])
+    return degree, tracked, header, chain(blank_lines, chunks)
 
 
 def read_state(log, chunks, degree, tracked, deviations):
@@ -1528,42 +1652,77 @@ def replay(chunks, detector, purchase=None, strict=False):
     returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised,
     after Findings that hold the malformed line, but do not count it.
     """
-    methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
-    purchase = methods["purchase"] = purchase or detector.history.record
+    shapes = Shapes()
     for data in chunks:
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
-        rows = usual_lines(frozenset(_UNQUOTED.findall(text[:500]))).findall(text)
-        count, blank, judged, malformed, failure = len(rows), 0, [], [], None
-        for place, (when, user, amount, event_type, id1, id2, other) in enumerate(rows):
-            try:
-                if user:
-                    found = purchase(user, when, amount)
-                elif event_type:
-                    found = methods[event_type](id1, id2)
-                elif other.lstrip(MARKS).strip(BLANKS):
-                    event_type, fields = read_event(other)
-                    found = methods[event_type](*fields)
-                else:
-                    found, blank = None, blank + 1
-                if found:
-                    judged.append((place, found))
-            except Malformed as error:
-                malformed.append((place, error.kind, str(error)))
-                if strict:
-                    count, failure = place, error
-                    break
-            except NO_MEMORY as error:
-                count, failure = place, error
-                break
+        columns = shapes.read(text)
+        results = None if purchase or strict else apply_by_kind(columns, detector)
+        count, events, judged, malformed, failure = results or apply_in_order(
+            columns, detector, purchase, strict)
         lines = text.split("\n") if judged or malformed else ()
-        unread = blank + len(malformed) - bool(strict and malformed)
         yield Findings(
-            count, count - unread, detector.history.recorded - recorded,
+            count, events, detector.history.recorded - recorded,
             [Judged(place, lines[place].lstrip(MARKS), *found) for place, found in judged],
             [MalformedLine(place, lines[place], *reason) for place, *reason in malformed],
             ends=itemgetter(0, -2)(data.split(b"\n", count)) if count else None)
         if failure:             # after the Findings of the lines up to it
             raise failure
+
+
+def apply_in_order(columns, detector, purchase=None, strict=False):
+    """Apply the events in the COLUMNS of some lines.  Return (number of lines, number of events,
+    [(place, what `purchase` returned)], [(place, kind, reason)] of malformed lines, the error that
+    ended it or None).
+    """
+    methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
+    purchase = methods["purchase"] = purchase or detector.history.record
+    count, events, judged, malformed, failure = len(columns[0]), 0, [], [], None
+    for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(zip(*columns)):
+        try:
+            if user:
+                found = purchase(user, timestamp, amount)
+            elif event_type:
+                found = methods[event_type](id1, id2)
+            elif other:
+                event_type, fields = other
+                if not event_type:
+                    raise Malformed(*fields)
+                found = methods[event_type](*fields)
+            else:
+                continue        # a blank line
+            events += 1
+            if found:
+                judged.append((place, found))
+        except Malformed as error:
+            malformed.append((place, error.kind, str(error)))
+            if strict:
+                count, failure = place, error
+                break
+        except NO_MEMORY as error:
+            count, failure = place, error
+            break
+    return count, events, judged, malformed, failure
+
+
+def apply_by_kind(columns, detector):
+    """Apply all purchases in the COLUMNS of some lines, then all changes of friendships.
+
+    Equals `apply_in_order(columns, detector)`, since neither depends on the other, but takes 15 %
+    less time.  Returns None, and changes nothing, unless all lines are valid and of known shapes.
+    A MemoryError may leave a part of the events applied.
+    """
+    if any(columns[-1]):
+        return None
+    timestamps, users, amounts, event_types, ids1, ids2 = (
+        list(filter(None, column)) for column in columns[:-1])
+    try:
+        if any(map(eq, ids1, ids2)):
+            return None
+        detector.history.record_all(users, timestamps, amounts)
+    except Malformed:
+        return None
+    detector.social.change(event_types, ids1, ids2)
+    return len(columns[0]), len(users) + len(ids1), [], [], None
 
 
 def judge(chunks, detector, needs, strict=False, look=ignore):

@@ -125,7 +125,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("> NESTING and nesting(line) > NESTING:", "> NESTING:", "brackets in strings nest nothing", "test_spellings"),
     ('raise Malformed("not UTF-8")', "pass", "bytes that are not UTF-8 are malformed", "test_spellings"),
     ("parse_constant=_no_constant", "parse_constant=str", "NaN is malformed", "test_spellings"),
-    ('"0|-?[1-9][0-9]{0,14}"', '"-?[0-9]{1,15}"', "01 is no number", "test_spellings"),
+    ('"(0|-?[1-9][0-9]{0,14})"', '"(-?[0-9]{1,15})"', "01 is no number", "test_spellings"),
     ('yield bytes(incomplete) + b"\\n"', "return", "a last line needs no newline", "test_command_line"),
     ("if incomplete and not self.growing:", "if incomplete:",
      "--resume leaves a line that is not complete", "ResumeTest"),
@@ -150,10 +150,10 @@ FAULTS = [Fault(*fault) for fault in (
     ("self.head = self.head[:earlier] + data", "self.head = data", "the head of a pipe comes in pieces", "LogKindTest"),
     ('whole_number(header.get("T"), 2, "T ")', 'whole_number(header.get("T"), 1, "T ")',
      "T is at least 2", "test_command_line.Settings"),
-    ("count, failure = place + 1, error\n                    break",
+    ("count, failure = place + 1, error\n                break",
      "count, failure = place + 1, error",
      "--strict names the first malformed line", "test_parallel.Failures"),
-    ("                count, failure = place, error\n                break\n", "                pass\n",
+    ("            count, failure = place, error\n            break\n", "            pass\n",
      "nothing is judged after memory is lacking", "test_command_line.Errors"),
 
     # ---- outputs
