@@ -2640,10 +2640,11 @@ class Run:
         start, loaded, judged = self.times
         before = f" after {self.lines_before} lines read before" if self.lines_before else ""
         span = f", {stream.first} to {stream.last}" if stream.first else ""
+        written = ", ".join(placed) or "nothing is written"
         console.info(
             f"batch {events[0]}, stream {events[1]}{before}, {stream.counts['purchases']} judged, "
             f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
-            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; {', '.join(placed) or 'nothing is written'}")
+            f"{judged - loaded:.2f} s stream; above {detector.limit}{span}; {written}")
 
     def tell_ending(self, error, ending, placed):
         """Tell what ended the run, if it was not the end of the logs, and what that means."""
