@@ -934,7 +934,7 @@ class OutputFile(Place):
         Raises Failure if it cannot be written, or if another run has locked it.
         """
         with self.refused():
-            if self.path.endswith("/") or self.has_mode(stat.S_ISDIR):
+            if os.path.basename(self.path) in ("", ".", "..") or self.has_mode(stat.S_ISDIR):
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
             if self.status and not self.direct:
                 self.old = open(self.target, "r+b", buffering=0)
@@ -986,6 +986,8 @@ class OutputFile(Place):
         folder, status = os.path.dirname(self.target), self.old and os.fstat(self.old.fileno())
         mode = stat.S_IMODE(status.st_mode) if status else 0o666
         os.makedirs(folder, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(self.target)        # again: too long a name shows only in a folder
         try:
             self.open_in(folder, mode)
         except OSError:
@@ -1503,6 +1505,7 @@ class Log:
             *whole, rest = (data or b"\n").split(b"\n", position.lines - number)
             if whole:
                 whole[0] = bytes(line) + whole[0]
+                position.first = position.first or position.summary(whole[0])   # of version 1.2
                 position.check(self.name, number, whole)
                 number += len(whole)
                 line.clear()
@@ -2364,6 +2367,7 @@ class Report(Output):
         """Replace the live page with the page so far."""
         live = OutputFile(self.file.option, self.file.path, warn=self.context.console.warn)
         try:
+            live.open_old()
             live.open()
             live.write(self.page(reload).encode(errors="backslashreplace"))
             live.complete()
@@ -2722,7 +2726,8 @@ def refuse_log(kind, file):
 
     A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
     """
-    lines = os.pread(file.old.fileno(), CHUNK, 0).split(b"\n")[:2]
+    with file.refused():
+        lines = os.pread(file.old.fileno(), CHUNK, 0).split(b"\n")[:2]
     first, second = map(line_kind, [*lines, b""][:2])
     if first and not (kind is Snapshot and first == "snapshot" or
                       kind is Rejects and "event" not in (first, second)):
@@ -2826,6 +2831,7 @@ class Run:
             if self.live:
                 warned = warned or self.require_events(totals, ended=False)
                 self.go_on(self.each(lambda output: output.tick(), self.outputs))
+            self.signals.look()
         self.signals.look()
         self.require_events(totals)
 
@@ -2941,6 +2947,8 @@ class Run:
 
         if ending().files:
             self.place([output for output in self.outputs if output not in snapshots])
+        if ending().snapshot:           # once more, since a signal may have ended the reader, too
+            self.tell(self.each(lambda output: output.file.check_reader(), self.outputs))
         if ending().snapshot:
             self.place(snapshots)
         placed = self.outputs if ending().snapshot else self.outputs[:-len(snapshots) or None]
@@ -2978,10 +2986,11 @@ class Run:
         start, loaded, end = self.times
         before = f" after {self.lines_before} lines read before" if self.lines_before else ""
         span = f", {stream.first} to {stream.last}" if stream.first else ""
+        written = ", ".join(placed) or "nothing is written"
         console.info(
             f"batch {events[0]}, stream {events[1]}{before}, {judged} judged{too_few}, "
             f"{stream.counts['flagged']} flagged, {loaded - start:.2f} s batch + "
-            f"{end - loaded:.2f} s stream; above {detector.limit}{span}; {', '.join(placed)}")
+            f"{end - loaded:.2f} s stream; above {detector.limit}{span}; {written}")
 
     def tell_ending(self, error, ending, placed):
         """Tell what ended the run, if it was not the end of the logs, and what that means."""
@@ -2991,7 +3000,8 @@ class Run:
             ended = "" if isinstance(error, Stopped) else "; ended"
             parts.append(f"{explained(error)}{ended} after line {totals.lines} of {totals.name}")
             to = f" to {', '.join(placed)}" if self.failures else ""
-            parts.append(f"what was judged is written{to}")
+            if placed:
+                parts.append(f"what was judged is written{to}")
         elif error and ending.status:
             parts.append(explained(error))
             if ending.status != 2:
