@@ -928,42 +928,34 @@ class OutputFile(Place):
         self.old = self.file = self.temporary = None
         self.written = False        # whether a reader may already see new content
 
-    def open_old(self, lock=False):
-        """Open the old file, if there is one and it will be replaced, and lock it until `discard`.
-
-        Raises Failure if it cannot be written, or if another run has locked it.
-        """
-        with self.refused():
+    def open(self):
+        """Open the old file, if there is one, and the new one.  Raises Failure."""
+        try:
             if os.path.basename(self.path) in ("", ".", "..") or self.has_mode(stat.S_ISDIR):
                 raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if self.status and not self.direct:
-                self.old = open(self.target, "r+b", buffering=0)
-        if self.old and lock:
-            import fcntl
-            with contextlib.suppress(OSError):          # a file system without locks
-                try:
-                    fcntl.flock(self.old, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    locked = os.path.samestat(os.stat(self.target), os.fstat(self.old.fileno()))
-                except BlockingIOError:
-                    locked = False
-                if not locked:
-                    raise Failure(f"{self.called}: another run is using it", 2)
-
-    @contextlib.contextmanager
-    def refused(self):
-        """Turn an OSError into a Failure to start."""
-        try:
-            yield
-        except OSError as error:
-            raise Failure(f"{self.called}: cannot be written: {error.strerror}", 2) from None
-
-    def open(self):
-        """Open the file for new content.  Raises Failure."""
-        with self.refused():
             if self.direct:
                 self.file = self.open_direct()
             else:
+                self.old = self.status and open(self.target, "r+b", buffering=0)
                 self.open_temporary()
+        except OSError as error:
+            raise Failure(f"{self.called}: cannot be written: {error.strerror}", 2) from None
+
+    def lock(self):
+        """Lock the old file until `discard`.  Raises Failure if another run has done so, or has
+        replaced it since it was opened."""
+        import fcntl
+        locked = True
+        if not self.old:
+            return
+        with contextlib.suppress(OSError):          # a file system without locks
+            try:
+                fcntl.flock(self.old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                locked = os.path.samestat(os.stat(self.target), os.fstat(self.old.fileno()))
+            except BlockingIOError:
+                locked = False
+        if not locked:
+            raise Failure(f"{self.called}: another run is using it", 2)
 
     def open_direct(self):
         """Return the opened file.  Wait until a FIFO has a reader."""
@@ -998,13 +990,11 @@ class OutputFile(Place):
                 self.open_in(tempfile.gettempdir(), mode)
             except OSError:
                 self.file = io.BytesIO()
-                return
         if status:
-            for owner in (-1, status.st_gid), (status.st_uid, -1):
+            for change, *values in ((os.fchown, -1, status.st_gid), (os.fchown, status.st_uid, -1),
+                                    (os.fchmod, mode)):
                 with contextlib.suppress(OSError):
-                    os.fchown(self.file.fileno(), *owner)
-            with contextlib.suppress(OSError):
-                os.fchmod(self.file.fileno(), mode)
+                    change(self.file.fileno(), *values)
 
     def open_in(self, folder, mode):
         """Open a temporary file in a folder."""
@@ -1012,13 +1002,16 @@ class OutputFile(Place):
         self.file = open(path, "x+b", opener=partial(os.open, mode=mode))
         self.temporary = path
 
-    def write(self, data):
-        """Write bytes.  Wait for the reader of a direct place."""
+    def write(self, text, errors="backslashreplace"):
+        """Write text.  Wait for the reader of a direct place.
+
+        A lone surrogate, which only a JSON escape can bring, becomes that escape again.
+        """
+        from select import PIPE_BUF         # a pipe that is ready takes as many bytes at once
+        data = memoryview(text.encode(errors=errors))
         if not self.direct:
             self.file.write(data)
             return
-        from select import PIPE_BUF         # a pipe that is ready takes as many bytes at once
-        data = memoryview(data)
         while data:
             while not wait_for(self.file, writing=True):
                 self.waiting()
@@ -1926,8 +1919,8 @@ Context = namedtuple("Context", "detector batch_totals stream_totals console")
 Context.__doc__ = """What an output can use of its run."""
 
 
-class Output:
-    """Something that a run writes to an OutputFile, and the option --`name` that asks for it.
+class Output(OutputFile):
+    """A file that a run writes, and the option --`name` that asks for it.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
     and any of the methods below.  All are called in one process, in the order of the log, whatever
@@ -1942,29 +1935,16 @@ class Output:
     If a method raises OSError or MemoryError, this output has failed (see `decide`).
     """
 
-    name = help = None
+    name = help = context = None
     needs = frozenset()
     take = staticmethod(ignore)
 
-    def __init__(self, file, context):
-        self.file, self.context = file, context
-
-    def write(self, text, errors="backslashreplace"):
-        """Write text.  A lone surrogate, which only a JSON escape can bring, becomes that escape
-        again."""
-        self.file.write(text.encode(errors=errors))
+    def __init__(self, path, waiting=ignore, warn=ignore):
+        option = "OUTPUT" if self.name == "output" else f"--{self.name}"
+        super().__init__(option, path, waiting, warn)
 
     def tick(self):
-        self.file.check_reader()
-
-    def complete(self):
-        self.file.complete()
-
-    def replace(self):
-        self.file.replace()
-
-    def discard(self):
-        self.file.discard()
+        self.check_reader()
 
 
 def with_fields(line, fields):
@@ -1992,8 +1972,8 @@ def mean_and_sd(baseline):
     return {"mean": mean, "sd": sd}
 
 
-class FlaggedPurchases(Output):
-    name, help = "output", 'the flagged purchases ("-": standard output)'
+class JudgedLines(Output):
+    """The lines of purchases that were judged, each with the `fields` of this output."""
 
     def take(self, findings):
         for purchase in findings.judged:
@@ -2004,6 +1984,10 @@ class FlaggedPurchases(Output):
         return mean_and_sd(purchase.flag)
 
 
+class FlaggedPurchases(JudgedLines):
+    name, help = "output", 'the flagged purchases ("-": standard output)'
+
+
 class Rejects(Output):
     name, help = "rejects", "write every malformed line"
 
@@ -2012,7 +1996,7 @@ class Rejects(Output):
             self.write(malformed.line + "\n", "surrogateescape")
 
 
-class Notify(FlaggedPurchases):
+class Notify(JudgedLines):
     name, help = "notify", "write each flagged purchase with the users to notify"
     needs = {"audience"}
 
@@ -2021,7 +2005,7 @@ class Notify(FlaggedPurchases):
         return {**mean_and_sd(purchase.flag), "feed": feed, "recommend": recommend}
 
 
-class Verdicts(FlaggedPurchases):
+class Verdicts(JudgedLines):
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
     needs = {"every", "window"}
 
@@ -2030,7 +2014,7 @@ class Verdicts(FlaggedPurchases):
         return {"window": size, **mean_and_sd(baseline), "flagged": as_json(bool(purchase.flag))}
 
 
-class Evidence(FlaggedPurchases):
+class Evidence(JudgedLines):
     name, help = "evidence", "write each flagged purchase with the purchases of its window"
     needs = {"evidence"}
     amounts = Memo(amount_text)
@@ -2084,10 +2068,10 @@ def save(detector, path):
     """
     file = OutputFile("--snapshot", path)
     try:
-        file.open_old(lock=True)
         file.open()
+        file.lock()
         for lines in snapshot_lines(detector, Position()):
-            file.write(lines.encode(errors="backslashreplace"))
+            file.write(lines)
         file.complete()
         file.replace()
     finally:
@@ -2313,8 +2297,8 @@ class Report(Output):
     needs = {"every"}
     dots = 500
 
-    def __init__(self, file, context):
-        super().__init__(file, context)
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.times, self.lines = Intervals(over_time=True), Intervals(over_time=False)
         self.seconds = Memo(seconds)
         self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
@@ -2347,7 +2331,7 @@ class Report(Output):
         super().tick()
         begin, stream = time.monotonic(), self.context.stream_totals
         idle = 30 if stream.lines == self.lines_shown else 0
-        if self.file.direct or begin < self.due + idle:
+        if self.direct or begin < self.due + idle:
             return
         self.first_live_page = self.first_live_page or begin
         # Browsers reload the page about as often as purchases are flagged, but only every 30 to
@@ -2357,7 +2341,7 @@ class Report(Output):
             self.show(round(min(max(between_flags, self.pause, 30), 300)))
             self.lines_shown = stream.lines
         except (OSError, Failure) as error:
-            self.context.console.warn(f"{self.file.called}: live page not written: "
+            self.warn(f"{self.called}: live page not written: "
                                       f"{getattr(error, 'strerror', error)}")
         end = time.monotonic()
         self.pause = max(2, 50 * (end - begin))
@@ -2365,14 +2349,13 @@ class Report(Output):
 
     def show(self, reload=None):
         """Replace the live page with the page so far."""
-        live = OutputFile(self.file.option, self.file.path, warn=self.context.console.warn)
+        live = OutputFile(self.option, self.path, warn=self.warn)
         try:
-            live.open_old()
             live.open()
-            live.write(self.page(reload).encode(errors="backslashreplace"))
+            live.write(self.page(reload))
             live.complete()
             live.replace()
-            self.file.written = True
+            self.written = True
         finally:
             live.discard()
 
@@ -2721,17 +2704,19 @@ def check_places(places):
                               f"{earlier.option}", 2)
 
 
-def refuse_log(kind, file):
+def refuse_log(output):
     """Raise Failure if an output would replace a log, by the first two lines of its old file.
 
     A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
     """
-    with file.refused():
-        lines = os.pread(file.old.fileno(), CHUNK, 0).split(b"\n")[:2]
-    first, second = map(line_kind, [*lines, b""][:2])
-    if first and not (kind is Snapshot and first == "snapshot" or
-                      kind is Rejects and "event" not in (first, second)):
-        raise Failure(f"{file.called}: is a log, which {file.option} would replace", 2)
+    try:
+        head = os.pread(output.old.fileno(), CHUNK, 0)
+    except OSError as error:
+        raise Failure(f"{output.called}: cannot be read: {error.strerror}", 2) from None
+    first, second = map(line_kind, [*head.split(b"\n"), b""][:2])
+    if first and not (isinstance(output, Snapshot) and first == "snapshot" or
+                      isinstance(output, Rejects) and "event" not in (first, second)):
+        raise Failure(f"{output.called}: is a log, which {output.option} would replace", 2)
 
 
 class Run:
@@ -2770,19 +2755,18 @@ class Run:
         """Open the outputs and the logs, and read D and T."""
         args, console, look = self.args, self.console, self.signals.look
         batch_place, stream_place = Place("BATCH", args.batch_log), Place("STREAM", args.stream_log)
-        files = [OutputFile("OUTPUT" if kind is FlaggedPurchases else f"--{kind.name}", path,
-                            self.wait, console.warn) for kind, path in args.outputs]
-        check_places([batch_place, stream_place, *files])
-        for (kind, _), file in zip(args.outputs, files):
-            self.stack.callback(file.discard)
-            file.open_old(lock=kind is Snapshot)
-            if file.old and not (args.resume and file.is_same(batch_place)):
-                refuse_log(kind, file)
+        outputs = [kind(path, self.wait, console.warn) for kind, path in args.outputs]
+        check_places([batch_place, stream_place, *outputs])
+        for output in outputs:
+            self.stack.callback(output.discard)
+            output.open()
+            if isinstance(output, Snapshot):
+                output.lock()
+            if output.old and not (args.resume and output.is_same(batch_place)):
+                refuse_log(output)
         batch_log, stream_log = Log(batch_place, CHUNK, look), Log(stream_place, LIVE_PIECE, look)
         for log in batch_log, stream_log:
             self.stack.enter_context(log.file)
-        for file in files:
-            file.open()
         if args.shard[1] > 1 and not stream_log.is_file:
             raise Failure("--shard needs a STREAM that is a regular file", 2)
         batch, stream = (Totals(log, ignore if args.strict else console.info)
@@ -2797,9 +2781,9 @@ class Run:
             stream_log.skip(position)
             stream.position, self.lines_before = position, position.lines
         self.context = Context(detector, batch, stream, console)
-        self.outputs = [kind(file, self.context) for (kind, _), file in zip(args.outputs, files)]
-        for output in self.outputs:
-            self.stack.callback(output.discard)
+        for output in outputs:
+            output.context = self.context
+        self.outputs = outputs
 
     def load(self):
         """Build the state from the batch log.
@@ -2887,7 +2871,7 @@ class Run:
                 try:
                     act(output)
                 except (OSError, *NO_MEMORY) as error:
-                    error.filename = output.file.called
+                    error.filename = output.called
                     self.failures[output] = error.with_traceback(None)
                     failed.append(error)
                     output.discard()
@@ -2948,11 +2932,11 @@ class Run:
         if ending().files:
             self.place([output for output in self.outputs if output not in snapshots])
         if ending().snapshot:           # once more, since a signal may have ended the reader, too
-            self.tell(self.each(lambda output: output.file.check_reader(), self.outputs))
+            self.tell(self.each(lambda output: output.check_reader(), self.outputs))
         if ending().snapshot:
             self.place(snapshots)
         placed = self.outputs if ending().snapshot else self.outputs[:-len(snapshots) or None]
-        placed = [output.file.called for output in placed if output not in self.failures]
+        placed = [output.called for output in placed if output not in self.failures]
         if ending().files:
             self.summarize(placed)
         self.tell_ending(error, ending(), placed)
@@ -2995,7 +2979,7 @@ class Run:
     def tell_ending(self, error, ending, placed):
         """Tell what ended the run, if it was not the end of the logs, and what that means."""
         parts, totals = [], self.context and self.context.stream_totals
-        written = [output.file.called for output in self.outputs if output.file.written]
+        written = [output.called for output in self.outputs if output.written]
         if error and ending.files:
             ended = "" if isinstance(error, Stopped) else "; ended"
             parts.append(f"{explained(error)}{ended} after line {totals.lines} of {totals.name}")

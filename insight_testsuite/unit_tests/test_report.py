@@ -458,8 +458,10 @@ def direct(path, deviations=3, said=None):
     console.write = (said if said is not None else []).append
     batch, stream = (anomaly_detection.Totals(SimpleNamespace(name=name, is_file=False), console.info)
                      for name in ("batch", "stream"))
-    return anomaly_detection.Report(anomaly_detection.OutputFile("--report", path), anomaly_detection.Context(
-        anomaly_detection.Detector(2, 50, deviations), batch, stream, console))
+    report = anomaly_detection.Report(path, warn=console.warn)
+    report.context = anomaly_detection.Context(
+        anomaly_detection.Detector(2, 50, deviations), batch, stream, console)
+    return report
 
 
 def give(report, *purchases):
