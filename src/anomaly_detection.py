@@ -696,6 +696,18 @@ class Detector:
         self.record(user, timestamp, amount)
         return flag
 
+    def plain_window(self, user):
+        """Return the user's window as a list of (buyer, purchase), newest first.
+
+        This is the plain algorithm.  The methods below take short-cuts to the same purchases.
+        """
+        network, by_user = self.social.network(user, self.degree), self.history.by_user
+        purchases = list(self.history.last(network, self.tracked))
+        oldest = purchases[-1] if purchases else ()
+        buyers = {purchase: buyer for buyer in network
+                  for purchase in takewhile(oldest.__le__, reversed(by_user.get(buyer, ())))}
+        return [(buyers[purchase], purchase) for purchase in purchases]
+
     def flag(self, user, amount):
         """Return the Baseline of the user's window if `amount` cents are anomalous, else None.
 
@@ -1602,15 +1614,6 @@ def read_state(log, chunks, degree, tracked, deviations):
     return detector, position, chunks
 
 
-def plain_window(detector, user):
-    """Return a list of (buyer, purchase) of the user's window, newest first, by no short-cut."""
-    network, by_user = detector.social.network(user, detector.degree), detector.history.by_user
-    purchases = list(detector.history.last(network, detector.tracked))
-    buyers = {purchase: buyer for buyer in network if by_user.get(buyer, [()])[-1] >= purchases[-1]
-              for purchase in takewhile(purchases[-1].__le__, reversed(by_user[buyer]))}
-    return [(buyers[purchase], purchase) for purchase in purchases]
-
-
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience evidence")
 Judged.__doc__ = """A purchase that was judged.
 
@@ -1620,7 +1623,7 @@ user, timestamp, amount: the buyer; the normalized timestamp; exact cents
 flag: the Baseline of its window if it is flagged, else None
 window: (number of purchases in it, their Baseline or None if fewer than 2), or None if not needed
 audience: what SocialNetwork.audience returns for the buyer, or None if not needed or not flagged
-evidence: what `plain_window` returns for the buyer, or None if not needed or not flagged
+evidence: what Detector.plain_window returns for the buyer, or None if not needed or not flagged
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
@@ -1738,7 +1741,7 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
             window = n, baseline(n, total, squares) if n > 1 else None
         else:
             flag = detector.flag(user, cents)
-        evidence = plain_window(detector, user) if flag and "evidence" in needs else None
+        evidence = detector.plain_window(user) if flag and "evidence" in needs else None
         detector.history.record(user, timestamp, amount)
         timestamps.append(when)
         if flag and "audience" in needs:
@@ -2814,7 +2817,7 @@ class Run:
             self.receive(totals, findings)
             if self.live:
                 warned = warned or self.require_events(totals, ended=False)
-                self.go_on(self.each(lambda output: output.tick(), self.outputs))
+                self.each(lambda output: output.tick(), self.outputs)
             self.signals.look()
         self.signals.look()
         self.require_events(totals)
@@ -2832,25 +2835,24 @@ class Run:
         for findings in replay(log.chunks(log.start, boundaries[0]), detector):
             totals.position.add(findings)       # so that line numbers are the log's
 
-        def part_findings(start, stop, on_read=ignore):
+        def part_findings(start, stop):
             for _ in replay(log.chunks(boundaries[0], start), detector):
                 pass
+            is_worker = self.signals.parent is not None
+            on_read = ignore if is_worker else self.console.progress(totals, stop - start)
             yield from judge_chunks(log.chunks(start, stop, on_read))
 
         if jobs > 1:
             detector.history.recent_purchases()     # build it once, before the processes fork
             stack = self.stack.enter_context(contextlib.ExitStack())
             parts = [partial(part_findings, *part) for part in zip(boundaries, boundaries[1:])]
-            parts[-1] = partial(parts[-1], self.console.progress(
-                totals, boundaries[-1] - boundaries[-2]))
             try:
                 return side_by_side(parts, stack, self.signals)
             except OSError:
                 if args.jobs:
                     raise
                 stack.close()
-        size = boundaries[-1] - boundaries[0]
-        return part_findings(boundaries[0], boundaries[-1], self.console.progress(totals, size))
+        return part_findings(boundaries[0], boundaries[-1])
 
     def receive(self, totals, findings, take=True):
         """Count Findings and let the outputs take them.
@@ -2859,13 +2861,17 @@ class Run:
         """
         totals.add(findings)
         if take:
-            self.go_on(self.each(lambda output: output.take(findings), self.outputs))
+            self.each(lambda output: output.take(findings), self.outputs)
         if self.args.strict and findings.malformed:
             raise Failure(f"{totals.name}:{totals.lines + 1}: {totals.reason} (--strict)")
 
     def each(self, act, outputs):
-        """Call act(output) for some outputs.  Give up those that fail, and return their errors."""
-        failed = []
+        """Call act(output) for some outputs.  Give up those that fail, and tell their errors.
+
+        Until the judging has ended, raise Abandoned if no output is left but the snapshot, and
+        raise the last error if it ends a live run.
+        """
+        failed, end = [], None
         for output in outputs:
             if output not in self.failures:
                 try:
@@ -2875,26 +2881,17 @@ class Run:
                     self.failures[output] = error.with_traceback(None)
                     failed.append(error)
                     output.discard()
-        return failed
-
-    def go_on(self, failed):
-        """Tell the errors of outputs that failed, or raise the last one if the judging ends.
-
-        Raises Abandoned if no output is left but the snapshot.
-        """
-        left = any(output not in self.failures for output in self.outputs
-                   if not isinstance(output, Snapshot))
-        is_live = not self.context.stream_totals.log.is_file
-        if failed and not (left and not (is_live and self.args.snapshot)):
-            *failed, error = failed
-            self.tell(failed)
-            raise error if left else Abandoned(explained(error))
-        self.tell(failed)
-
-    def tell(self, failed):
-        """Tell the errors of outputs that are given up."""
+        if failed and not self.ended:
+            is_live = not self.context.stream_totals.log.is_file
+            if all(output in self.failures or isinstance(output, Snapshot)
+                   for output in self.outputs):
+                end = Abandoned(explained(failed.pop()))
+            elif is_live and self.args.snapshot:
+                end = failed.pop()
         for error in failed:
             self.console.warn(f"{explained(error)}; this output is given up")
+        if end:
+            raise end
 
     def require_events(self, totals, ended=True):
         """Raise Failure if a log is no log of events (see `unreadable`).
@@ -2925,27 +2922,28 @@ class Run:
         the snapshot, which may replace BATCH, even written.
         """
         snapshots = [output for output in self.outputs if isinstance(output, Snapshot)]
+        others = [output for output in self.outputs if output not in snapshots]
 
         def ending():
             return decide(error, self.live, list(self.failures.values()), bool(snapshots))
 
         if ending().files:
-            self.place([output for output in self.outputs if output not in snapshots])
-        if ending().snapshot:           # once more, since a signal may have ended the reader, too
-            self.tell(self.each(lambda output: output.check_reader(), self.outputs))
+            self.place(others)
+        if ending().snapshot:       # a signal to all processes may have ended the readers, too
+            self.each(lambda output: output.check_reader(), others)
         if ending().snapshot:
             self.place(snapshots)
-        placed = self.outputs if ending().snapshot else self.outputs[:-len(snapshots) or None]
-        placed = [output.called for output in placed if output not in self.failures]
+        placed = [output.called for output in others + snapshots * ending().snapshot
+                  if output not in self.failures]
         if ending().files:
             self.summarize(placed)
         self.tell_ending(error, ending(), placed)
         return ending().status
 
     def place(self, outputs):
-        """Complete some outputs, and replace the old files.  Tell which of them fail."""
-        self.tell(self.each(lambda output: output.complete(), outputs))
-        self.tell(self.each(lambda output: output.replace(), outputs))
+        """Complete some outputs, then replace the old files."""
+        self.each(lambda output: output.complete(), outputs)
+        self.each(lambda output: output.replace(), outputs)
 
     def summarize(self, placed):
         """Tell what the logs held, and where the results are."""

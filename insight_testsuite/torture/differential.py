@@ -23,7 +23,7 @@ PATHS = (       # what must be taken by some of the cases
     (None, "baseline"), ("RecentPurchases", "walk"), ("RecentPurchases", "look_up"),
     ("Page", "halves"), ("NetworkMembership", "is_near"), ("NetworkMembership", "network"),
     ("PurchaseHistory", "last"), ("SocialNetwork", "network"), ("Memo", "clear"),
-    ("SocialNetwork", "rings"), ("Intervals", "fit"), (None, "plain_window"))
+    ("SocialNetwork", "rings"), ("Intervals", "fit"), ("Detector", "plain_window"))
 
 DEVIATIONS = "3", "3", "3", "0", "0.5", "1", "2.5", "2.999999999999999", "10", "999999999999999"
 
