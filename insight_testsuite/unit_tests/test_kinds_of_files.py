@@ -312,6 +312,8 @@ class Kinds(unittest.TestCase):
                     event.replace('"2017-06-13 11:33:02"', "1497353582000000"), '{"a": [{"b": 1}, {"c": 2}]}\n'):
             data = log.encode("latin-1")
             self.assertEqual(kind_of_file(data, "that reason", data), "that reason", log)
+        head, arrays = plain(PURCHASES).encode(), json.dumps(PURCHASES).encode()        # arrays in the midst of a log
+        self.assertEqual(kind_of_file(head, "that reason", arrays), "that reason")
 
     def test_hostile_ones_cost_nothing(self):
         started = time.process_time()
