@@ -1284,8 +1284,9 @@ _START, _COLUMN = rb"\A(?:\xef\xbb\xbf|[\0\s])*", rb'"?(?!purchase|befriend)[A-Z
 _JSON_ARRAY = _START + rb"\[\s*(?:\{|\]\s*\Z)"
 
 # What a log can be instead of JSON lines: a pattern, what this is, and a command.  The first
-# pattern found counts.  One that begins with \A is searched for in the log's first bytes, any
-# other one in its first unreadable lines.  NAME in a command stands for the pattern's group.
+# pattern found counts.  One that begins with \A is searched for in the log's first bytes.  Any
+# other one must be found in a quarter of its first 20 unreadable lines.  NAME in a command stands
+# for the pattern's group.
 KINDS = [
     (rb"\A\x1f\x8b", "gzip", "gzip -dc FILE"),
     (rb"\ABZh[1-9]", "bzip2", "bzip2 -dc FILE"),
@@ -1301,7 +1302,7 @@ KINDS = [
     *((_START + _COLUMN + rb"(?:%b%b){2,}\r?\n(?:[^\n{]*%b){2}" % (comma, _COLUMN, comma),
        "CSV", _CSV % comma.decode()) for comma in (b",", b";", rb"\t")),
     (_START + rb'\{(?:.*[,{\[])?[ \t\r]*\n\s*"', "JSON of several lines each", "jq -c . FILE"),
-    (rb"^\x1e\s*\{", "JSON with record separators", r"tr -d '\036' < FILE | jq -c ."),
+    (_START + rb"\x1e\s*\{", "JSON with record separators", r"tr -d '\036' < FILE | jq -c ."),
     (rb'^\{.*"([A-Za-z_]\w*)"\s*:\s*"\s*\{(?:[^"\\]|\\.)*\\"(?:event_type|D)\\"',
      "JSON with events as text in a field",
      "jq -rc '.. | select(.event_type? // .D?) // .NAME? // empty' FILE"),
@@ -1330,9 +1331,10 @@ def kind_of_file(head, reason, lines=b""):
     "this is a JSON array; jq -c '.[]' FILE turns it into JSON lines"
     """
     for pattern, kind, command in KINDS:
-        match = re.search(pattern, head if pattern.startswith(rb"\A") else lines, re.MULTILINE)
-        if match:
-            command = command.replace("NAME", b"".join(match.groups()[:1]).decode())
+        at_start = pattern.startswith(rb"\A")
+        found = re.findall(pattern, head if at_start else lines, re.MULTILINE)
+        if found and (at_start or 4 * len(found) > lines.count(b"\n")):
+            command = command.replace("NAME", found[0].decode(errors="replace"))
             return f"this is {kind}; {command} turns it into JSON lines"
     return reason
 

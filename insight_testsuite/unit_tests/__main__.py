@@ -24,8 +24,8 @@ import unittest
 
 # The classes with the longest tests, longest first: they start first, so that all processors
 # finish at about the same time.
-LONG = ["Trust", "ReadmeCommands", "Differential", "Bounded", "Live", "Jobs", "Stopped", "ShortCuts", "Shards",
-        "Cuts", "CannotBeFlagged"]
+LONG = ["Trust", "ReadmeCommands", "Commands", "Differential", "Bounded", "Live", "Jobs", "Stopped", "ShortCuts",
+        "Shards", "Cuts", "CannotBeFlagged"]
 
 
 class Result(unittest.TestResult):

@@ -317,7 +317,8 @@ class Dirt(FolderTest):
                purchase(amount="1e")[:-1], purchase(when="2017-02-29 11:33:02")[:-1], b"\xef\xbb\xbfx",
                b'{"a":NaN}', b"\0y", b"[" * 100000]
         self.write("batch", BATCH + b"\n".join(bad))
-        self.write("stream", b"\n" + b"\n".join(bad[:4]) + b"\n" + STREAM + b"\r\n" + b"\n".join(bad[4:] * 2))
+        self.write("stream", b"\n" + b"\n".join(bad[:4]) + b"\n" + STREAM + b"\r\n" + b"\n".join(bad[4:] * 2) + b"\n"
+                   + friendship("8", "9") * 25)         # or most lines could not be read
         out, said = self.do("batch", "stream", "output", "--rejects", "rejects", cwd=self.folder)
         self.assertEqual(self.read("output"), FLAGGED)
         self.assertEqual(self.read("rejects"), b"".join(
@@ -328,7 +329,7 @@ class Dirt(FolderTest):
                          ["stream:%d" % n for n in (2, 3, 4, 5, 8, 9, 10, 11, 12, 16, 17, 19, 20, 21, 25)])
         self.assertRegex(in_batch, r"\A[^\n]*: batch: skipped 13: 6 not JSON, 1 [^\n]*\n")
         self.assertRegex(in_stream, r"\A[^\n]*: stream: skipped 22: 10 not JSON, 2 [^\n]*\n")
-        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "1", "22", "1", "1", "output, rejects"))
+        self.assertEqual(re.fullmatch(SUMMARY, summary).groups(), ("6", "13", "26", "22", "1", "1", "output, rejects"))
 
     def test_reports_are_short_plain_lines(self):
         """Whatever a line holds: no escape sequences for the terminal, no megabytes."""

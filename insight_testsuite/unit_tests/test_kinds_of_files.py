@@ -292,7 +292,7 @@ class Readme(CommandTest):
 class Kinds(unittest.TestCase):
 
     def test_every_row_has_a_sample(self):
-        logs = [encoded(form(STREAM)) for _, form in SAMPLES]
+        logs = [encoded(form(objects)) for _, form in SAMPLES for objects in (STREAM, PURCHASES[1:2] * 9)]
         for row in KINDS:
             with patch.object(anomaly_detection, "KINDS", [row]):
                 self.assertTrue(any(kind_of_file(log, "", log) for log in logs), row)
@@ -312,6 +312,10 @@ class Kinds(unittest.TestCase):
                     event.replace('"2017-06-13 11:33:02"', "1497353582000000"), '{"a": [{"b": 1}, {"c": 2}]}\n'):
             data = log.encode("latin-1")
             self.assertEqual(kind_of_file(data, "that reason", data), "that reason", log)
+        one_of_many = "".join("%d is not JSON\n" % n for n in range(19)) + "[pod/shop-1/app] " + event + "\n"
+        self.assertEqual(kind_of_file(one_of_many.encode(), "that reason", one_of_many.encode()), "that reason")
+        head, arrays = plain(PURCHASES).encode(), json.dumps(PURCHASES).encode()        # arrays in the midst of a log
+        self.assertEqual(kind_of_file(head, "that reason", arrays), "that reason")
 
     def test_hostile_ones_cost_nothing(self):
         started = time.process_time()

@@ -294,10 +294,10 @@ class Shards(SameTest):
                 self.assert_shards_join(shards, "--jobs", str(1 + seed % 2))
 
     def test_every_line_once(self):
-        """Lines of every length, malformed but for the last: wherever parts are cut, the rejects joined are these."""
+        """Lines of every length, with other event types but for the last: wherever parts are cut, the rejects joined are these."""
         rng = Random(5)
         for _ in range(20):
-            lines = [b"x" * rng.choice((1, 5, 40, 300)) for _ in range(rng.randint(0, 40))]
+            lines = [b'{"event_type":"%s"}' % (b"x" * rng.choice((1, 5, 40, 300))) for _ in range(rng.randint(0, 40))]
             self.write("stream", b"\n".join([*lines, friendship("8", "9")[:-1]]) + b"\n" * rng.randint(0, 1))
             shards, jobs = rng.randint(1, 4), str(rng.randint(1, 4))
             parts = [self.result("--shard", "%d/%d" % (k, shards), "--jobs", jobs, names=["rejects"])[2]
