@@ -176,7 +176,7 @@ def amount_text(cents):
     return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
-# as_json(texts, bools, lists and dicts of them) returns JSON, with only the escapes it requires.
+# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that JSON requires.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -1041,10 +1041,10 @@ def read_parameters(log, chunks, degree, tracked):
 def plain_window(detector, user):
     """Return a list of (buyer, purchase) of the user's window, newest first, by no short-cut."""
     network, by_user = detector.social.network(user, detector.degree), detector.history.by_user
-    purchases = list(detector.history.last(network, detector.tracked))
-    buyers = {purchase: buyer for buyer in network if by_user.get(buyer, [()])[-1] >= purchases[-1]
-              for purchase in takewhile(purchases[-1].__le__, reversed(by_user[buyer]))}
-    return [(buyers[purchase], purchase) for purchase in purchases]
+    window = list(detector.history.last(network, detector.tracked))
+    buyers = {purchase: buyer for buyer in network if by_user.get(buyer, ((),))[-1] >= window[-1]
+              for purchase in takewhile(window[-1].__le__, reversed(by_user[buyer]))}
+    return [(buyers[purchase], purchase) for purchase in window]
 
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience evidence")
@@ -1471,12 +1471,13 @@ class Verdicts(FlaggedPurchases):
 class Evidence(FlaggedPurchases):
     name, help = "evidence", "write each flagged purchase with the purchases of its window"
     needs = {"evidence"}
-    amounts = Memo(amount_text)
+    ids, amounts = Memo(as_json), Memo(amount_text)
 
     def fields(self, purchase):
-        window = [{"id": buyer, "timestamp": timestamp, "amount": self.amounts[amount]}
-                  for buyer, (timestamp, seq, amount) in purchase.evidence]
-        return {**mean_and_sd(purchase.flag), "purchases": as_json(window)}
+        window = ", ".join([f'{{"id": {self.ids[buyer]}, "timestamp": "{timestamp}", '
+                            f'"amount": "{self.amounts[amount]}"}}'
+                            for buyer, (timestamp, seq, amount) in purchase.evidence])
+        return {**mean_and_sd(purchase.flag), "purchases": f"[{window}]"}
 
 
 class Snapshot(Output):
