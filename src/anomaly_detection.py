@@ -185,7 +185,7 @@ def amount_text(cents):
     return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
-# as_json(texts, bools, lists and dicts of them) returns JSON, with only the escapes it requires.
+# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that JSON requires.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -703,9 +703,11 @@ class Detector:
         """
         network, by_user = self.social.network(user, self.degree), self.history.by_user
         purchases = list(self.history.last(network, self.tracked))
-        oldest = purchases[-1] if purchases else ()
-        buyers = {purchase: buyer for buyer in network
-                  for purchase in takewhile(oldest.__le__, reversed(by_user.get(buyer, ())))}
+        if not purchases:
+            return []
+        oldest = purchases[-1]
+        buyers = {purchase: buyer for buyer in network if by_user.get(buyer, [()])[-1] >= oldest
+                  for purchase in takewhile(oldest.__le__, reversed(by_user[buyer]))}
         return [(buyers[purchase], purchase) for purchase in purchases]
 
     def flag(self, user, amount):
@@ -2022,12 +2024,13 @@ class Verdicts(JudgedLines):
 class Evidence(JudgedLines):
     name, help = "evidence", "write each flagged purchase with the purchases of its window"
     needs = {"evidence"}
-    amounts = Memo(amount_text)
+    ids, amounts = Memo(as_json), Memo(amount_text)
 
     def fields(self, purchase):
-        window = [{"id": buyer, "timestamp": timestamp, "amount": self.amounts[amount]}
-                  for buyer, (timestamp, seq, amount) in purchase.evidence]
-        return {**mean_and_sd(purchase.flag), "purchases": as_json(window)}
+        window = ", ".join([f'{{"id": {self.ids[buyer]}, "timestamp": "{timestamp}", '
+                            f'"amount": "{self.amounts[amount]}"}}'
+                            for buyer, (timestamp, seq, amount) in purchase.evidence])
+        return {**mean_and_sd(purchase.flag), "purchases": f"[{window}]"}
 
 
 class Snapshot(Output):
