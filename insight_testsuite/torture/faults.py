@@ -1,12 +1,14 @@
 """Signals at random moments, full disks, missing rights, closed streams, scarce memory.
 
 This protects the files: whatever befalls a run, all old outputs are intact or all new ones complete, but
-for those that fail themselves; an error is one clear line, and nothing is left behind but by SIGKILL,
-where it disturbs no later run. A monitor that is stopped has written all that it has judged, and what
-goes on from its snapshot misses no line and judges none twice.
+for those that fail themselves and the snapshot, which then stays; an error is one clear line, and nothing
+is left behind but by SIGKILL, where it disturbs no later run. A monitor that is stopped has written all
+that it has judged, and what goes on from its snapshot misses no line. It judges none twice, unless an
+output failed, and never takes another log for the one that it has read.
 """
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -20,15 +22,18 @@ import time
 from collections import Counter, namedtuple
 from itertools import combinations, product
 from random import Random
+from unittest.mock import patch
 
 import reference
 from benchmark import DETECTOR
 
 from .common import (
-    LOGS, MORE, changed, child, detector, limited, program, read, scratch, well_formed, write)
+    LOGS, MORE, changed, child, detector, limited, program, read, scratch, well_formed,
+    without_place, write)
 from .common import ended as ended_with_all_said
 
 OLD = b"what an earlier run wrote\n"
+AGAIN = b"no snapshot is written, so the next run judges these lines again"
 Signal = namedtuple("Signal", "number status")
 SIGNALS = (Signal(signal.SIGKILL, -9), Signal(signal.SIGTERM, 143), Signal(signal.SIGINT, 130),
            Signal(signal.SIGHUP, 129))
@@ -37,7 +42,11 @@ SIGNALS = (Signal(signal.SIGKILL, -9), Signal(signal.SIGTERM, 143), Signal(signa
 def ended(process, stdin=None):
     """Wait for a child; return (exit status, stdout, stderr but for the counts of skipped lines)."""
     status, out, errors = ended_with_all_said(process, stdin)
-    return status, out, re.sub(rb"(?m)^anomaly_detection: .*: skipped [0-9]+: .*\n", b"", errors)
+    return status, out, without_counts(errors)
+
+
+def without_counts(errors):
+    return re.sub(rb"(?m)^anomaly_detection: .*: skipped [0-9]+: .*\n", b"", errors)
 
 
 class Stage:
@@ -106,16 +115,19 @@ def refused(trial, stage, done, statuses=(1,), says=b""):
 
 
 def lost(trial, stage, done, names, says=b""):
-    """Expect a run to have given up the named outputs, each with a line, and to have written the others."""
+    """Expect a run over files to have given up the named outputs, each with a line, and written the others.
+
+    The snapshot is not even begun if another one is lost, and a last line tells that it stays.
+    """
     status, out, errors = done
     trial.expect(status == 1, "exit status %s: %s" % (status, errors))
-    lines, all_lost = errors.splitlines(), len(names) == len(stage.outputs)
-    ends = [b"; this output is given up; the others go on"] * len(names)
-    ends[len(stage.outputs) - 1:] = [b"; no output file is changed"] * all_lost
-    trial.expect(len(lines) == len(ends) and all(map(bytes.endswith, lines, ends))
-                 and all(says in line for line in lines), "%s lost, but said is: %s" % (names, errors))
+    *lines, last = errors.splitlines() or [b""]
+    trial.expect(len(lines) == len({*names} - {"snapshot"} or names)
+                 and all(says in line and line.endswith(b"; this output is given up") for line in lines)
+                 and last == b"anomaly_detection: " + AGAIN, "%s lost, but said is: %s" % (names, errors))
     for name, data in stage.now().items():
-        trial.expect(data == (OLD if name in names else stage.new[name]), "wrong %s, lost: %s" % (name, names))
+        wanted = OLD if name in {*names, "snapshot"} else stage.new[name]
+        trial.expect(data == wanted, "wrong %s, lost: %s" % (name, names))
     left_clean(trial, stage)
 
 
@@ -160,21 +172,33 @@ def full_disk(trial, stage):
 
 
 def reader_gone(trial, stage):
-    """The reader of a live run's output reads some of it and goes; the other outputs are complete."""
+    """The reader of a live run's output reads some of it and goes: the run ends, the others hold what was judged."""
     for name in set(stage.outputs) - {"snapshot", "report"}:        # those that are written at once
         stage.before()
         process = stage.start("--" + name, "-", logs=(stage.logs[0], "-"), stdin=subprocess.PIPE)
-        with process.stdin as pipe:
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:       # it may have ended before
             pipe.write(stage.stream[:len(stage.stream) // 2])
             pipe.flush()
             process.stdout.read(10)
             process.stdout.close()
             pipe.write(stage.stream[len(stage.stream) // 2:])
         process.stdin = process.stdout = None
-        done, report = ended(process), read(stage.outputs["report"])
-        trial.expect(well_formed(report) and b'"refresh"' not in report, "not a last page")
-        write(stage.outputs["report"], stage.new["report"])         # which names the log
-        lost(trial, stage, done, [name], b"Broken pipe")
+        (status, _, errors), now = ended(process), stage.now()
+        said = re.fullmatch(rb"anomaly_detection: standard output: Broken pipe; ended after line ([0-9]+) of standard "
+                            rb"input; what was judged is written to (.*); " + AGAIN + rb"\n", errors)
+        if name == "rejects" and b"no output file is changed" in errors:       # those of the batch log were enough
+            trial.expect(status == 1 and {*now.values()} == {OLD}, "exit status %s: %s" % (status, errors))
+            continue
+        trial.expect(status == 1 and said, "%s lost: exit status %s: %s" % (name, status, errors))
+        placed = {*stage.outputs} - {name, "snapshot"}
+        trial.expect(said and {*said[2].decode().split(", ")} == {stage.outputs[other] for other in placed}, errors)
+        lines = b"".join(stage.stream.splitlines(True)[:said and int(said[1])])
+        judged = program(trial, read(stage.logs[0]), lines, "--quiet", more=MORE)
+        for other, data in now.items():
+            wanted = getattr(judged, "flagged" if other == "output" else other) if other in placed else OLD
+            trial.expect(data == wanted or other == "report" and well_formed(data) and b'"refresh"' not in data,
+                         "wrong %s, lost: %s" % (other, name))
+        left_clean(trial, stage)
 
 
 def unreadable_inputs(trial, stage):
@@ -212,11 +236,7 @@ def impossible_outputs(trial, stage):
                 stage.path("x" * 300), "/", "."):
         for name in "output", trial.rng.choice(("rejects", *MORE)):
             stage.before()
-            done = stage.run("--" + name, bad)
-            if b"given up" in done[2]:      # it could begin, beside its place
-                lost(trial, stage, done, [name])
-            else:
-                refused(trial, stage, done, (1, 2))
+            refused(trial, stage, stage.run("--" + name, bad), (2,))
 
 
 def another_option(trial):
@@ -351,16 +371,21 @@ def stream_that_is_replaced(trial, stage):
 
 
 def two_at_once(trial, stage):
-    """Two runs over different logs write the same outputs: each is either's."""
+    """Two runs over different logs write the same outputs: each is either's. Of the same state one is refused."""
     logs = [stage.logs, (stage.logs[0], write(stage.path("other"), stage.stream[:len(stage.stream) // 2]))]
     stage.run(logs=logs[1])
     other = stage.now()
-    for _ in range(4):
+    for snapshot in (True, False) * 3:
         stage.before()
-        runs = [stage.start(logs=both) for both in logs]
-        trial.expect([ended(run) for run in runs] == [(0, b"", b"")] * 2, "two runs at once")
+        options = [] if snapshot else ["--snapshot", os.devnull]
+        ends = [ended(run) for run in [stage.start(*options, logs=both) for both in logs]]
+        refusals = [done for done in ends if done != (0, b"", b"")]
+        trial.expect(len(refusals) <= snapshot and all(
+            done[0] == 2 and done[2].endswith(b"snapshot: another run is using it\n") and done[2].count(b"\n") == 1
+            for done in refusals), "two runs at once: %s" % ends)
         for name, data in stage.now().items():
-            trial.expect(data in (stage.new[name], other[name]), "a mixture of two runs: " + name)
+            trial.expect(data in (stage.new[name], other[name]) or name == "snapshot" and not snapshot,
+                         "a mixture of two runs: " + name)
         left_clean(trial, stage)
 
 
@@ -388,6 +413,11 @@ def memory_limits(trial, stage):
         statuses[done[0]] += 1
         if done[0] == 0:
             succeeded(trial, stage, done)
+        elif b"given up" in done[2]:        # it lacked for single outputs, as when the state is sorted
+            trial.expect(done[0] == 1 and done[2].count(b"out of memory") + 1 >= done[2].count(b"\n")
+                         and done[2].endswith(AGAIN + b"\n") and stage.now()["snapshot"] == OLD, "lost: %s %s" % done[::2])
+            trial.expect(all(data in (OLD, stage.new[name]) for name, data in stage.now().items()), "half an output")
+            left_clean(trial, stage)
         else:
             refused(trial, stage, done, says=b"emory")
     trial.measured("RLIMIT_AS from %d MB on: %s" % (needed >> 20, dict(statuses)))
@@ -487,7 +517,7 @@ def monitor_stopped(trial, stage, seconds):
     trial.expect(killed or b'"refresh"' not in now["report"], "a page without end; " + what)
     left_clean(trial, stage, killed)
     taken = stage.stream.rfind(b"\n", 0, len(stage.stream) - unread) + 1
-    line = re.search(rb"stopped by %s after line ([0-9]+) of <stdin>; what was judged is written\n"
+    line = re.search(rb"stopped by %s after line ([0-9]+) of standard input; what was judged is written\n"
                      % sent.number.name.encode(), errors)
     if line:
         trial.expect(int(line[1]) == stage.stream.count(b"\n", 0, taken), "another line; " + what)
@@ -502,7 +532,7 @@ def monitor_stopped(trial, stage, seconds):
         both = (now["output"] + rest.flagged, now["rejects"] + rest.rejects, now["notify"] + rest.notify,
                 now["verdicts"] + rest.verdicts)
         trial.expect(both == (*stage.new.values(),)[:4], "a line lost or twice; " + what)
-        trial.expect(rest.snapshot == stage.new["snapshot"], "another snapshot; " + what)
+        trial.expect(without_place(rest.snapshot) == without_place(stage.new["snapshot"]), "another snapshot; " + what)
     written = "no" if now["output"] == OLD else "all but the snapshot" if now["snapshot"] == OLD else "all"
     return sent.number.name + " to a monitor", written + " outputs", status
 
@@ -564,6 +594,91 @@ def stop_and_go(trial, stage, seconds):
         "%d %s" % (ends.count(end), end) for end in sorted({*ends})), 0
 
 
+def fail_and_go(trial, stage, seconds):
+    """Runs with --resume whose direct output fails, in chains: no flag is lost, although some may come twice.
+
+    The output is a full device, or its reader goes or stalls; a signal or two come; temporaries are deleted.
+    """
+    stage.before()
+    live, state = trial.rng.random() < 0.5, write(stage.path("state"), read(stage.logs[0]))
+    appended, verdicts = write(stage.path("appended"), b""), stage.path("verdicts")
+    got, ends = Counter(), Counter()
+    for number in range(8):
+        before, sent = read(state), trial.rng.choice(SIGNALS)
+        reader = "reads" if number == 7 else trial.rng.choice(("reads", "goes", "stalls", "full", "appends"))
+        outputs = {"full": "/dev/full", "appends": appended}
+        out = open(outputs[reader], "ab") if reader in outputs else subprocess.PIPE
+        closed = trial.rng.choice([(), (), (2,)] + [(0,)] * (not live)) if number < 7 else ()
+        pipe, writing = os.pipe()
+        process = child("--quiet", "--resume", "--snapshot", state, state, "-" if live else stage.logs[1], "-",
+                        "--verdicts", verdicts, "--jobs", trial.rng.choice("13"), stdin=pipe, stdout=out,
+                        prepare=lambda: [os.close(fd) for fd in closed], cwd=stage.folder)
+        os.close(pipe)
+        endless = os.dup(writing)
+        feeder = threading.Thread(target=feed_while_read, args=(writing, stage.stream, 5000), daemon=True)
+        feeder.start()
+        data, reading = [], None
+        if reader in ("reads", "goes"):
+            reading = threading.Thread(target=read_some, daemon=True, args=(
+                process, data, trial.rng.randrange(1, 3000) if reader == "goes" else None))
+            reading.start()
+        if number < 7:
+            listens(process)
+            time.sleep(trial.rng.uniform(0, seconds))
+            if trial.rng.random() < 0.4:
+                for name in os.listdir(stage.folder):
+                    if name.startswith(".flagged-"):
+                        with contextlib.suppress(FileNotFoundError):
+                            os.unlink(stage.path(name))
+            process.send_signal(sent.number)
+            if reader == "stalls":
+                time.sleep(trial.rng.uniform(0, 0.1))
+                process.send_signal(sent.number)
+        else:
+            os.close(endless)
+        status = process.wait(60)
+        if number < 7:
+            os.close(endless)
+        feeder.join()
+        errors = without_counts(process.stderr.read())
+        process.stderr.close()
+        if reading:
+            reading.join()
+        elif reader == "stalls":
+            read_some(process, data, None)
+        else:
+            out.close()
+        got.update(line for line in b"".join(data).splitlines(True) if line.endswith(b"}\n"))
+        what = "run %d over a %s, %s, %s: exit status %s: %s" % (
+            number, "pipe" if live else "file", reader, sent.number.name, status, errors)
+        trial.expect(b"Traceback" not in errors and errors.count(b"\n") <= 3, what)
+        trial.expect(status in (0, 1, sent.status, -sent.number) and (number < 7 or status == 0), what)
+        trial.expect(read(state) == before or status != 1, "a snapshot of a run that failed; " + what)
+        trial.expect(status != 1 or closed or AGAIN in errors or b"after line 0 of" in errors, what)
+        for name in os.listdir(stage.folder):
+            if status == -signal.SIGKILL and name.startswith(".flagged-"):
+                os.unlink(stage.path(name))
+        ends[reader + " %d" % status] += 1
+    got.update(read(appended).splitlines(True))
+    missing = Counter(stage.new["output"].splitlines(True)) - got
+    trial.expect(not missing, "%d flags are lost over a %s; %s" % (
+        sum(missing.values()), "pipe" if live else "file", ends))
+    trial.expect(read(state) == stage.new["snapshot"], "another snapshot; %s" % ends)
+    for path in state, appended:
+        os.unlink(path)
+    left_clean(trial, stage)
+    return "fail and go over a " + ("pipe" if live else "file"), "8 runs", 0
+
+
+def read_some(process, data, size):
+    """Append to data what a process writes, up to a size; close the pipe."""
+    with process.stdout as pipe:
+        while size is None or sum(map(len, data)) < size:
+            data.append(os.read(pipe.fileno(), size or 1 << 16))
+            if not data[-1]:
+                return
+
+
 def feed_while_read(file, log, piece):
     with contextlib.suppress(BrokenPipeError):
         feed(file, log, piece)
@@ -584,30 +699,86 @@ def feed(file, log, piece):
 
 
 def between_outputs(trial, stage):
-    """When an output is to take its place, SIGTERM is too late; an error costs this output only."""
+    """When an output is to take its place, SIGTERM is too late. A rename that fails becomes a copy.
+
+    If that fails, too, this output and the snapshot stay, and the complete temporary file is named.
+    """
     replace, every = os.replace, len(stage.outputs)
-    for number, fails in product(range(every), (False, True)):
-        targets = []
+    for number, befalls in product(range(every), ("a signal", "no rename", "no copy either")):
+        targets, name = [], [*stage.outputs][number]
 
         def replacing(temporary, target):
             targets.append(target)
             if len(targets) == number + 1:
-                if fails:
-                    raise OSError(5, "broken")
+                if befalls != "a signal":
+                    raise OSError(trial.rng.choice((errno.EXDEV, errno.ENOSYS, errno.EIO, errno.EINVAL)), "renaming")
                 os.kill(os.getpid(), signal.SIGTERM)
             replace(temporary, target)
 
+        def copying(source, target):
+            if befalls == "no copy either":
+                raise OSError(errno.ENOSPC, "broken")
+            target.write(source.read())
+
         stage.before()
         said = io.StringIO()
-        with changed({("os", "replace"): replacing}), contextlib.redirect_stderr(said):
+        with patch("os.replace", replacing), patch("shutil.copyfileobj", copying), \
+                contextlib.redirect_stderr(said):
             status = detector.main(["--quiet", *stage.logs, *stage.options])
-        if fails:
-            errors = re.sub(".*: skipped [0-9]+: .*\n", "", said.getvalue()).encode()
-            lost(trial, stage, (status, b"", errors), [[*stage.outputs][number]], b"broken")
+        errors = re.sub(".*: skipped [0-9]+: .*\n", "", said.getvalue()).encode()
+        if befalls == "no copy either":
+            kept = re.search(rb"broken; (.*) holds the new content", errors)[1].decode()
+            trial.expect(read(kept) == stage.new[name], "not the complete " + name)
+            os.unlink(kept)
+            lost(trial, stage, (status, b"", errors), [name], b"broken")
         else:
-            what = "SIGTERM at output %d: exit status %s" % (number, status)
+            what = "%s at output %d: exit status %s" % (befalls, number, status)
             trial.expect((status, replaced(trial, stage, what)) == (0, every), what)
+            trial.expect(errors.count(b"so it was written into") == errors.count(b"\n") == (befalls != "a signal"), errors)
         left_clean(trial, stage)
+
+
+def rotated_between_stops(trial, stage):
+    """A log is rotated between stops: whole, half read, or regrown; --resume never takes it for the one it read.
+
+    Whoever runs it then does as the message says: first the rest of the old log, then the new one from its start.
+    """
+    lines, log, state = stage.stream.splitlines(True), stage.path("log"), stage.path("state")
+    for number in range(6 if trial.limit else 30):
+        pieces = sorted(trial.rng.sample(range(1, len(lines)), 3))
+        judged = Counter()
+        write(state, read(stage.logs[0]))
+
+        def run(path, *options, statuses=(0,)):
+            done = ended(child("--quiet", *options, "--snapshot", state, state, path, os.devnull, "--verdicts", "-",
+                               "--jobs", trial.rng.choice("13")))
+            trial.expect(done[0] in statuses and done[2].count(b"\n") == (done[0] > 0), "%s: %s" % (pieces, done))
+            judged.update(line.rpartition(b', "window"')[0] for line in done[1].splitlines())
+            return done[0]
+
+        old = []
+        for start, end in zip([0, *pieces], [*pieces, None]):
+            part = lines[start:end]
+            read_before = trial.rng.choice((0, len(old) // 2, len(old)))
+            if old and read_before:
+                write(log, b"".join(old[:read_before]))
+                run(log, *rest)
+                write(log, b"".join(part))
+                before = read(state)
+                if run(log, "--resume", statuses=(2,)) == 2:
+                    trial.expect(read(state) == before, "a snapshot of a run that was refused")
+                rest = ["--resume"]
+            if old:
+                write(log + ".1", b"".join(old))
+                run(log + ".1", *rest)
+            old, rest = part, []
+            if start == 0:
+                rest = ["--resume"]     # a batch log's position is the stream's start
+        write(log, b"".join(old))
+        run(log, *rest)
+        wanted = Counter(line.rpartition(b', "window"')[0] for line in stage.new["verdicts"].splitlines())
+        trial.expect(judged == wanted, "of the purchases of rotated logs %s are lost, %s judged twice; %s" % (
+            len(wanted - judged), len(judged - wanted), pieces))
 
 
 def running(folder):
@@ -627,7 +798,8 @@ def readable(path):
 
 FAULTS = (file_size_limit, full_disk, reader_gone, unreadable_inputs, as_nobody, impossible_outputs,
           output_is_an_input, closed_streams, fifo_byte_by_byte, truncated_input, rotated_while_read,
-          stream_that_is_replaced, two_at_once, left_over, killed_worker, memory_limits, between_outputs)
+          stream_that_is_replaced, two_at_once, left_over, killed_worker, memory_limits, between_outputs,
+          rotated_between_stops)
 
 
 def run(trial):
@@ -653,7 +825,7 @@ def random_signals(trial):
         seconds = time.monotonic() - started
         ends = Counter()
         trial.repeat(lambda trial: ends.update([
-            (died, died, monitor_stopped, stop_and_go)[trial.cases % 4](trial, stage, seconds)]))
+            (died, fail_and_go, monitor_stopped, stop_and_go)[trial.cases % 4](trial, stage, seconds)]))
         wait_until(lambda: not running(folder), 5)
         trial.expect(not running(folder), "worker processes outlive their parent")
     for end, count in sorted(ends.items()):
