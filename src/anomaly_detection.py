@@ -257,12 +257,11 @@ class SocialNetwork:
         """End a friendship, if there is one.  Raises Malformed if the ids are equal."""
         self.befriend(id1, id2)     # checks the ids, and ensures that there is one to end
         for user, friend in (id1, id2), (id2, id1):
-            friends = self.friends[user]
-            friends.remove(friend)
-            if not friends:
+            self.friends[user].remove(friend)
+            if not self.friends[user]:
                 del self.friends[user]
-            elif sys.getsizeof(friends, 0) > 256 * len(friends):    # a set never shrinks
-                self.friends[user] = set(friends)
+            elif sys.getsizeof(self.friends[user], 0) > 256 * len(self.friends[user]):
+                self.friends[user] = set(self.friends[user])    # a set itself never shrinks
 
     def change(self, event_types, ids1, ids2):
         """Apply "befriend" and "unfriend" events of different users, given as columns.
@@ -431,15 +430,15 @@ class PurchaseHistory:
         added = list(zip(timestamps, count(self.recorded), amounts))
         self.recorded += len(added)
         for user, timestamp, purchase in zip(users, timestamps, added):
-            purchases = self.by_user.get(user)
-            if purchases is None:
-                purchases = self.by_user[same_text[user]] = []
+            history = self.by_user.get(user)
+            if history is None:
+                history = self.by_user[same_text[user]] = []
             if timestamp >= self.newest:
                 self.newest = timestamp
-                purchases.append(purchase)
+                history.append(purchase)
             else:
-                insort(purchases, purchase)
-            if len(purchases) > self.tracked:
+                insort(history, purchase)
+            if len(history) > self.tracked:
                 self.drop_oldest(user)
         if self._recent_purchases is not None:
             for user, purchase in zip(users, added):
