@@ -1753,8 +1753,8 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
         return found if flag or "every" in needs else None
 
     for findings in replay(chunks, detector, purchase, strict):
-        yield findings._replace(first=min(timestamps, default=""), last=max(timestamps, default=""),
-                                too_few=detector.too_few)
+        yield findings._replace(first=min(timestamps, default=""),
+                                last=max(timestamps, default=""), too_few=detector.too_few)
         timestamps.clear()
         detector.too_few = 0
 
@@ -1954,7 +1954,7 @@ class Output(OutputFile):
 
 
 def with_fields(line, fields):
-    """Return a line, which is a JSON object, with fields, a dict of name -> JSON text, at its end.
+    """Return a line, a JSON object, with fields, a dict of name -> JSON text, at its end.
 
     Members of the object that have one of these names are removed.  Nested objects keep theirs.
     """
@@ -2016,8 +2016,8 @@ class Verdicts(JudgedLines):
     needs = {"every", "window"}
 
     def fields(self, purchase):
-        size, baseline = purchase.window
-        return {"window": size, **mean_and_sd(baseline), "flagged": as_json(bool(purchase.flag))}
+        n, baseline = purchase.window
+        return {"window": n, **mean_and_sd(baseline), "flagged": as_json(bool(purchase.flag))}
 
 
 class Evidence(JudgedLines):
@@ -2131,16 +2131,17 @@ tr :first-child { text-align: left; max-width: 20em }
 @media (max-width: 600px) { figure { margin: 0 16px 0 56px }
   .x text:not(:nth-of-type(3n + 1)) { display: none } }
 @media print { tr, svg { break-inside: avoid } h2, h2 + p { break-after: avoid }
-  .tables { display: block } .tables div { overflow: visible; max-height: none; background: none }
-  table { font-size: 11px } }
+  .tables div { overflow: visible; max-height: none; background: none }
+  .tables { display: block } table { font-size: 11px } }
 """
 _ROUND = [n * 10 ** zeros for zeros in range(120) for n in (1, 2, 5)]
 # Length of an interval, in seconds or lines -> (its name, which slice of a position's text
 # labels ticks at this distance).
-_TIMES = {n * unit: (f"{n:,} {name}s" if n > 1 else name, part) for unit, name, part, numbers in (
+_TIMES = {n * unit: (f"{n:,} {name}s" if n > 1 else name, cut) for unit, name, cut, numbers in (
     (1, "second", slice(11, 19), (1, 2, 5, 10, 15, 30)),
-    (60, "minute", slice(11, 16), (1, 2, 5, 10, 15, 30)), (3600, "hour", slice(11, 16), (1, 2, 3)),
-    (3600, "hour", slice(5, 16), (6, 12)), (86400, "day", slice(10), (1, 2, 7, *_ROUND[3:18])))
+    (60, "minute", slice(11, 16), (1, 2, 5, 10, 15, 30)),
+    (3600, "hour", slice(11, 16), (1, 2, 3)), (3600, "hour", slice(5, 16), (6, 12)),
+    (86400, "day", slice(10), (1, 2, 7, *_ROUND[3:18])))
     for n in numbers}
 _LINES = {n: (f"{n:,} lines" if n > 1 else "line", slice(None)) for n in _ROUND}
 Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")  # sorted by mean - amount
@@ -2211,9 +2212,9 @@ def seconds(timestamp):
 class Intervals(dict):
     """The sums of purchases in intervals of equal length: of time, or of lines of the stream.
 
-    Positions are `seconds`, or numbers of lines before a line.  The dict maps the position at which
-    an interval begins, a multiple of `size`, to [number of purchases, their total in cents, number
-    of flagged purchases, their total, the sum of their squares].
+    Positions are `seconds`, or numbers of lines before a line.  The dict maps the position at
+    which an interval begins, a multiple of `size`, to a list: the number of purchases, their
+    total in cents, the number of flagged ones, their total, and the sum of their squares.
     """
 
     def __init__(self, over_time):
@@ -2229,7 +2230,7 @@ class Intervals(dict):
     def fit(self):
         """Join intervals until at most `limit` of them cover all purchases, and set the axis.
 
-        Each size is a multiple of the one before, so the order of the purchases does not matter.
+        Each size is a multiple of the one before, so the order of purchases does not matter.
         """
         while max(self) - min(self) >= self.size * self.limit:
             self.size = next(n for n in self.sizes if n > self.size and n % self.size == 0)
@@ -2261,11 +2262,11 @@ class Intervals(dict):
     def chart(self):
         """Return a chart of the intervals: purchases over time, or flagged ones over lines."""
         if self.over_time:
-            column, what = 0, "Purchases"
+            column, title = 0, f"Purchases per {self.length}"
             words = ("The dots above are for flagged ones. Larger dots stand for more."
                      if any(sums[2] for sums in self.values()) else "None is flagged.")
         else:
-            column, what = 2, "Flagged purchases"
+            column, title = 2, f"Flagged purchases per {self.length}"
             words = "Time hardly tells the purchases apart, so the charts follow the lines."
         most = max(sums[column] for sums in self.values())
         step = next(n for n in _ROUND if 4 * n >= most)
@@ -2280,7 +2281,7 @@ class Intervals(dict):
                            f'r="{2 + 3.5 * log10(1 + sums[2]):.1f}"/>')
             marks.append((f"the {self.length} {self.since} {self.text(begin)}: "
                           f"purchases {sums[0]:,}, flagged {sums[2]:,}", shapes))
-        return chart("intervals", f"{what} per {self.length}", words, self.ticks(), y_ticks, marks)
+        return chart("intervals", title, words, self.ticks(), y_ticks, marks)
 
     def ranking(self, name, what, column):
         """Return a table of the 20 intervals with the largest numbers above 1 in a column.  Of
@@ -2306,7 +2307,7 @@ class Report(Output):
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
-        self.times, self.lines = Intervals(over_time=True), Intervals(over_time=False)
+        self.times, self.lines = Intervals(True), Intervals(False)
         self.seconds = Memo(seconds)
         self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
@@ -2323,8 +2324,8 @@ class Report(Output):
             if flag:
                 self.users[user] += 1
                 self.largest[user] = max(amount, self.largest.get(user, amount))
-                insort(self.farthest, Row(flag.mean - amount, before + 1, timestamp, user, amount,
-                                          flag.mean, flag.sd))
+                insort(self.farthest, Row(flag.mean - amount, before + 1, timestamp, user,
+                                          amount, flag.mean, flag.sd))
                 del self.farthest[self.dots:]
         if findings.judged:
             self.times.fit()
@@ -2385,9 +2386,8 @@ class Report(Output):
     def page(self, reload=None):
         """Return the page as HTML.  Browsers reload a live page every `reload` seconds."""
         detector, batch, stream, _ = self.context
-        judged, flags, few = (stream.counts[name] for name in ("purchases", "flagged", "too_few"))
-        period = " to ".join(f"<time>{timestamp}</time>"
-                             for timestamp in sorted({stream.first, stream.last}))
+        judged, flags, few = (stream.counts[key] for key in ("purchases", "flagged", "too_few"))
+        period = " to ".join(f"<time>{t}</time>" for t in sorted({stream.first, stream.last}))
         too_few = f", {few:,} with fewer than 2 purchases to judge by" if few else ""
         logs = [legible(log.name, 4096).replace("/", "/<wbr/>") for log in (batch, stream)]
         refresh = as_of = ""
@@ -2417,11 +2417,12 @@ Logs: {", ".join(logs)}.</p>
 """
 
     def flagged(self):
-        """Return the tables of the flagged purchases, and of the users flagged more than once."""
+        """Return the tables of flagged purchases, and of the users flagged more than once."""
         flags, users = self.context.stream_totals.counts["flagged"], self.users.most_common(20)
         return table(
             "flagged", "Flagged purchases, farthest above their mean first", flags,
-            "user, timestamp, amount, above mean, sd above mean, network mean, network sd, line",
+            "user, timestamp, amount, above mean, sd above mean, "
+            "network mean, network sd, line",
             [(row.user, row.timestamp, money(row.amount), money(-row.below_mean),
               money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞",   # one decimal
               money(row.mean), money(row.sd), str(row.line)) for row in self.farthest[:200]]
@@ -2431,8 +2432,8 @@ Logs: {", ".join(logs)}.</p>
             [(user, number, money(self.largest[user])) for user, number in users if number > 1])
 
     def charts(self):
-        """Return the charts and rankings of intervals of time, or of lines if some purchases are
-        flagged and one interval of time has more than two purchases and a quarter of all.
+        """Return charts and rankings of intervals: of lines if any purchase is flagged and one
+        interval of time has more than two purchases and more than a quarter, else of time.
         """
         intervals, most = self.times, max(sums[0] for sums in self.times.values())
         if self.farthest and most > max(2, self.context.stream_totals.counts["purchases"] / 4):
