@@ -181,7 +181,11 @@ TARGETS = [
     ('load', 'compact-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.3),
     ('load', 'numbers-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.5),
     ('load', 'zoned-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.3),
-    ('load', 'ordered-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 3),
+    ('load', 'ordered-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.1),
+    ('load', 'extra-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.35),
+    ('load', 'mixed-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.35),
+    ('load', 'alternating-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.4),
+    ('load', 'optional-D2 --jobs 1', 'sample-D2 --jobs 1', 'at most', 1.4),
     *(('seconds', row + ' default', row + ' --jobs 1', 'at most', 1.05) for row in ROWS),   # never lose
 ]
 

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from math import log
 from random import Random
+from zlib import crc32
 
 Workload = namedtuple('Workload', 'users batch stream degrees graph late rate spelling', defaults=[str])
 Workload.__doc__ = """How many users, and events in each log; the degrees (D) to run it with, the header's
@@ -50,6 +51,33 @@ def ordered(line):
     return json.dumps(json.loads(line), sort_keys=True) + '\n'
 
 
+def extra(line):
+    """The line with three more fields in its middle: a text, a number and null.
+
+    >>> extra('{"event_type":"purchase", "timestamp":"2017-06-13 11:33:01", "id": "7", "amount": "16.83"}')
+    '{"event_type":"purchase", "session_id": "93838189", "items": 7, "coupon": null, "timestamp":"2017-06-13 11:33:01", "id": "7", "amount": "16.83"}'
+    """
+    number = crc32(line.encode())
+    return line.replace(', ', ', "session_id": "%08x", "items": %d, "coupon": null, ' % (number, number % 9), 1)
+
+
+def mixed(line):
+    """The line as two programs write in turns of 10 seconds, which are 10,000 lines: `extra` and `ordered`."""
+    return (extra, ordered)[int(re.search(r'[0-9]:([0-9])[0-9]"', line)[1]) % 2](line)
+
+
+def alternating(line):
+    """The line as one of two programs writes it, chosen at random: with the fields in the challenge's order, or `ordered`."""
+    return ordered(line) if crc32(line.encode()) % 2 else line
+
+
+def optional(line):
+    """The line with none, one or both of two more fields."""
+    number = crc32(line.encode())
+    fields = '"currency": "USD", ' * (number & 1) + '"coupon": "%x", ' % number * (number >> 1 & 1)
+    return line.replace(', ', ', ' + fields, 1)
+
+
 WORKLOADS = {
     'sample': Workload(10000, 500000, 1000, (2,), 'random', 0, 1000),
     'stream': Workload(10000, 500000, 50000, (2, 1, 3, 4, 6), 'random', 0, 1000),
@@ -59,7 +87,7 @@ WORKLOADS = {
     'late': Workload(10000, 500000, 50000, (2,), 'random', 30, 1000),
     'scale': Workload(1000000, 3000000, 100000, (2,), 'random', 0, 1000),
     **{spelling.__name__: Workload(10000, 500000, 1000, (2,), 'random', 0, 1000, spelling)
-       for spelling in (compact, numbers, zoned, ordered)},
+       for spelling in (compact, numbers, zoned, ordered, extra, mixed, alternating, optional)},
     'medium': Workload(500, 20000, 2000, (2,), 'random', 3, 20),
 }
 

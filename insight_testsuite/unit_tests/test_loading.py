@@ -60,11 +60,10 @@ def random_chunks(rng):
 
 
 def state(detector):
-    """All that a Detector knows, in its order."""
-    history, pages = detector.history, detector.history._recent_purchases
+    """All that a Detector knows, in its order, and what its windows hold."""
+    history, sums = detector.history, [detector.window_sums(str(user)) for user in range(8)]
     return ([(user, type(purchases), list(purchases)) for user, purchases in history.by_user.items()],
-            history.recorded, history.newest, list(detector.social.friends.items()),
-            pages and [(page.purchases, page.buyers, page.by_user) for page in pages.pages])
+            history.recorded, history.newest, list(detector.social.friends.items()), sums)
 
 
 class LearningTest(unittest.TestCase):
@@ -139,7 +138,7 @@ class ColumnsTest(unittest.TestCase):
             for way in counting, lambda *_: None:
                 detector = Detector(2, tracked)
                 if seed % 3 == 0:
-                    detector.history.recent_purchases()     # pages that are there are fed
+                    detector.history.recent_purchases()     # pages that are there go stale
                 with patch.object(anomaly_detection, "apply_by_kind", way):
                     results.append(([(found, [set(detector.social.neighbors[str(user)]) for user in range(8)])
                                      for found in replay(chunks, detector)], state(detector)))
