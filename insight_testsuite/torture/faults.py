@@ -756,7 +756,7 @@ def rotated_between_stops(trial, stage):
             judged.update(line.rpartition(b', "window"')[0] for line in done[1].splitlines())
             return done[0]
 
-        old = []
+        old, rest = [], ["--resume"]        # whose position is at the stream's start
         for start, end in zip([0, *pieces], [*pieces, None]):
             part = lines[start:end]
             read_before = trial.rng.choice((0, len(old) // 2, len(old)))
@@ -771,9 +771,8 @@ def rotated_between_stops(trial, stage):
             if old:
                 write(log + ".1", b"".join(old))
                 run(log + ".1", *rest)
-            old, rest = part, []
-            if start == 0:
-                rest = ["--resume"]     # a batch log's position is the stream's start
+                rest = []
+            old = part
         write(log, b"".join(old))
         run(log, *rest)
         wanted = Counter(line.rpartition(b', "window"')[0] for line in stage.new["verdicts"].splitlines())
