@@ -406,7 +406,7 @@ class PurchaseHistory:
             self._recent_purchases.add(purchase, user)
 
     def record_all(self, users, timestamps, amounts):
-        """Add purchases, given as columns of texts, or none if a timestamp or amount is not valid.
+        """Add purchases, given as columns of texts, or none if a value is not valid.
 
         Equals `for purchase in zip(users, timestamps, amounts): record(*purchase)` otherwise.
         """
@@ -849,9 +849,9 @@ def shape_of(line):
     """Return (expression, columns): a regular expression for lines like that of an event, and the
     COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
 
-    The expression is the line, blanks included, with a group for each value of the event and _VALUE
-    for the others: at most 20, whose names differ and have no escapes.  `read_event` reads lines
-    that match with the same result, but takes seven times as long.
+    The expression is the line, blanks included, with a group for each value of the event, and
+    _VALUE for the others.  A line has at most 20 fields, whose names differ and have no escapes.
+    `read_event` reads lines that match with the same result, but takes seven times as long.
     """
     fields = _FIELD.findall(line)
     values = {name: value for _, name, _, value, _ in fields}
@@ -1239,9 +1239,9 @@ def apply_in_order(columns, detector, purchase=None, strict=False):
 def apply_by_kind(columns, detector):
     """Apply all purchases in the COLUMNS of some lines, then all changes of friendships.
 
-    Equals `apply_in_order(columns, detector)`, since neither depends on the other, but takes 15 %
-    less time.  Returns None, and changes nothing, unless all lines are valid and of known shapes.
-    A MemoryError may leave a part of the events applied.
+    Equals `apply_in_order(columns, detector)`, since neither depends on the other, but takes
+    15 % less time.  Returns None, and changes nothing, unless all lines are valid and of known
+    shapes.  A MemoryError may leave a part of the events applied.
     """
     if any(columns[-1]):
         return None
