@@ -409,19 +409,14 @@ class PurchaseHistory:
         else:
             insort(purchases, purchase)
         if len(purchases) > self.tracked:
-            self.drop_oldest(user)
+            if type(purchases) is list:     # short lists take one eighth of a deque's memory
+                purchases = self.by_user[user] = deque(purchases)
+            purchases.popleft()
         if self._recent_purchases is not None:
             self._recent_purchases.add(purchase, user)
 
-    def drop_oldest(self, user):
-        """Drop the user's oldest purchase."""
-        purchases = self.by_user[user]
-        if type(purchases) is list:     # short lists take one eighth of a deque's memory
-            purchases = self.by_user[user] = deque(purchases)
-        purchases.popleft()
-
     def record_all(self, users, timestamps, amounts):
-        """Add purchases, given as columns of texts, or none if a timestamp or amount is not valid.
+        """Add purchases, given as columns of texts, or none if a value is not valid.
 
         Equals `for purchase in zip(users, timestamps, amounts): record(*purchase)` otherwise.
         """
@@ -439,7 +434,9 @@ class PurchaseHistory:
             else:
                 insort(history, purchase)
             if len(history) > self.tracked:
-                self.drop_oldest(user)
+                if type(history) is list:
+                    history = self.by_user[user] = deque(history)
+                history.popleft()
         self._recent_purchases = None       # building the pages again is faster than feeding them
 
     def last(self, users, count):
@@ -1164,8 +1161,7 @@ def read_event(line):
     return event_type, [field(name) for name in EVENTS[event_type][0]]
 
 
-# Parts of shapes.  Characters of texts without escapes (surrogates are bytes that are not UTF-8),
-# and the same for ASCII; values that become columns; all values but arrays and objects; fields.
+# Parts of shapes.  Surrogates are bytes that are not UTF-8; _VALUE is no array and no object.
 _CHARACTER, _ASCII = r'[^"\\\x00-\x1f\ud800-\udfff]', r"[ !#-\[\]-\x7f]"
 _TEXT, _ID = f'"({_CHARACTER}{{1,80}})"', "(0|-?[1-9][0-9]{0,14})"
 _NUMBER = r"(-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?)"
@@ -1175,35 +1171,34 @@ _VALUE = (rf'(?:"{_CHARACTER}{{0,200}}(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}){_CH
 _FIELD = re.compile(rf'([{{,][ \t]{{0,4}}")({_CHARACTER}{{1,80}})("[ \t]{{0,4}}:[ \t]{{0,4}})'
                     rf"({_VALUE})([ \t]{{0,4}})")
 COLUMNS = "timestamp", "id", "amount", "event_type", "id1", "id2", "other"
-EVENT_TYPES = {'"purchase"': '"purchase"',      # JSON -> expression
-               **dict.fromkeys(('"befriend"', '"unfriend"'), '"(befriend|unfriend)"')}
+_EVENT_TYPES = {'"purchase"': '"purchase"', '"befriend"': '"(befriend|unfriend)"',
+                '"unfriend"': '"(befriend|unfriend)"'}
 
 
 def shape_of(line):
     """Return (expression, columns): a regular expression for lines like that of an event, and the
     COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
 
-    The expression is the line itself, blanks included, but with a group in place of each value of
-    the event, and with _VALUE in place of all others.  So `read_event` reads every line that
-    matches with the same result, but takes seven times as long.  Such a line has at most 20
-    fields, with different names without escapes.
+    The expression is the line, blanks included, with a group for each value of the event, and
+    _VALUE for the others.  A line has at most 20 fields, whose names differ and have no escapes.
+    `read_event` reads lines that match with the same result, but takes seven times as long.
     """
     fields = _FIELD.findall(line)
     values = {name: value for _, name, _, value, _ in fields}
     event_type, whole = values.get("event_type"), "".join(map("".join, fields)) + "}"
-    if event_type not in EVENT_TYPES or line not in (whole, whole + "\r") or (
+    if event_type not in _EVENT_TYPES or line not in (whole, whole + "\r") or (
             not len(values) == len(fields) <= 20):
         return None
     expression, columns = "", []
     for before, name, colon, value, after in fields:
-        group = EVENT_TYPES[event_type] if name == "event_type" else _VALUE
+        group = _EVENT_TYPES[event_type] if name == "event_type" else _VALUE
         if name in EVENTS[event_type[1:-1]][0]:
             group = _TEXT if value[0] == '"' else _NUMBER if name == "amount" else _ID
         if not re.fullmatch(group, value):
             return None
         columns += [name] * re.compile(group).groups
         expression += re.escape(before + name + colon) + group + re.escape(after)
-    return expression + "}\r?\n", columns
+    return expression + "}\r?\n", tuple(columns)
 
 
 class Shapes:
@@ -1258,9 +1253,8 @@ class Shapes:
         due = 1 << max(self.unknown, 7).bit_length()
         self.unknown += readable
         if self.unknown >= due:
-            shapes = [shape for shape in map(shape_of, self.last) if shape]
-            new = [shape for place, shape in enumerate(shapes) if shape not in self.known
-                   and shape not in shapes[:place] and 4 * shapes.count(shape) >= len(self.last)]
+            new = [shape for shape, number in Counter(map(shape_of, self.last)).items()
+                   if shape and shape not in self.known and 4 * number >= len(self.last)]
             self.known = [*new, *self.known][:8]
         return events
 
@@ -1709,9 +1703,9 @@ def apply_in_order(columns, detector, purchase=None, strict=False):
 def apply_by_kind(columns, detector):
     """Apply all purchases in the COLUMNS of some lines, then all changes of friendships.
 
-    Equals `apply_in_order(columns, detector)`, since neither depends on the other, but takes 15 %
-    less time.  Returns None, and changes nothing, unless all lines are valid and of known shapes.
-    A MemoryError may leave a part of the events applied.
+    Equals `apply_in_order(columns, detector)`, since neither depends on the other, but takes
+    15 % less time.  Returns None, and changes nothing, unless all lines are valid and of known
+    shapes.  A MemoryError may leave a part of the events applied.
     """
     if any(columns[-1]):
         return None

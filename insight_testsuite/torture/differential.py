@@ -23,7 +23,8 @@ PATHS = (       # what must be taken by some of the cases
     (None, "baseline"), ("RecentPurchases", "walk"), ("RecentPurchases", "look_up"),
     ("Page", "halves"), ("NetworkMembership", "is_near"), ("NetworkMembership", "network"),
     ("PurchaseHistory", "last"), ("SocialNetwork", "network"), ("Memo", "clear"),
-    ("SocialNetwork", "rings"), ("Intervals", "fit"), ("Detector", "plain_window"))
+    ("SocialNetwork", "rings"), ("Intervals", "fit"), ("Detector", "plain_window"), (None, "shape_of"),
+    ("SocialNetwork", "change"))
 
 DEVIATIONS = "3", "3", "3", "0", "0.5", "1", "2.5", "2.999999999999999", "10", "999999999999999"
 
@@ -58,6 +59,8 @@ def random_logs_agree(trial):
     rng, deviations, jobs, more = trial.rng, trial.rng.choice(DEVIATIONS), "1", ()
     several = trial.cases % 8 == 0
     batch, stream = random_log(rng, 0 if several else rng.choice((0, 0, 0, 0.05)), rng.choice((0, 0.1, 0.5)))
+    if rng.random() < 0.3:
+        batch, stream = in_shapes(rng, *random_log(rng))
     if several:
         jobs, more = rng.choice("23456"), MORE
         if rng.random() < 0.3:
@@ -74,6 +77,33 @@ def random_logs_agree(trial):
             through_snapshots(trial, batch, stream, ran, options)
             by_resume(trial, batch, stream, ran, options)
     agrees(trial, ran, batch, stream, Fraction(deviations))
+
+
+def in_shapes(rng, *logs):
+    """The lines of logs as one to three programs write them: in an order and with fields of their own.
+
+    The programs take turns, after 1 to 50 lines; a field may be there in half of a program's lines.
+    """
+    programs = []
+    for _ in range(rng.randint(1, 3)):
+        extra = rng.sample(("currency", "ID", "a.b*", "(c)+", "^|$", "\n", "D", "id3", "\u00e9"), rng.randint(0, 3))
+        keys = ["event_type", "timestamp", "id", "amount", "id1", "id2", *extra]
+        programs.append((rng.sample(keys, len(keys)), extra, rng.choice((0, 0, 0.5)),
+                         dict(separators=rng.choice(((", ", ": "), (",", ":"))), ensure_ascii=rng.random() < 0.5)))
+    turn, changed_logs = rng.choice((1, 10, 50)), []
+    for log in logs:
+        lines = log.splitlines()
+        for number, line in enumerate(lines):
+            keys, extra, absent, style = programs[number // turn % len(programs)]
+            event = json.loads(line)
+            if "event_type" in event:
+                event.update((name, rng.choice(VALUES)) for name in extra if rng.random() >= absent)
+                lines[number] = json.dumps({key: event[key] for key in keys if key in event}, **style).encode()
+        changed_logs.append(b"".join(line + b"\n" for line in lines))
+    return changed_logs
+
+
+VALUES = None, True, 0, -1.5e-7, 10 ** 50, "", "US$", "\u00e9\u2028", '"}\\', "\0", "x" * 201, "purchase", [1], {"id": "9"}
 
 
 def through_snapshots(trial, batch, stream, whole, options):
