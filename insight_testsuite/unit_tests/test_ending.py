@@ -422,17 +422,22 @@ class TakingItsPlace(MainTest, EndingTest):
     def test_the_group(self):
         """It is kept where it may be, even if the owner may not."""
         os.chmod(self.folder, 0o777)
-        for owner, group, mode in (0, 65534, 0o660), (1, 65534, 0o666), (1, 2, 0o666):
+        member = {"preexec_fn": lambda: (os.setgroups([5]), os.setgid(65534), os.setuid(65534))}
+        for owner, mode, how in (0, 0o660, {}), (7, 0o666, {}), (7, 0o664, member), (65534, 0o640, member):
             os.chmod(self.write("output", OLD), mode)
-            os.chown(self.output, owner, group)
-            how = {} if owner == 0 else NOBODY      # nobody, whose group is 65534
-            if how:
-                how = {"preexec_fn": lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534))}
+            os.chown(self.output, owner, 5)
             self.do("--quiet", *self.files, **how)
             status = os.stat(self.output)
             self.assertEqual((self.read("output"), status.st_uid, status.st_gid, status.st_mode & 0o777),
-                             (FLAGGED, 65534 if how else owner, 65534, mode))
+                             (FLAGGED, 65534 if how else owner, 5, mode))
             os.unlink(self.output)
+
+    def test_a_descriptor_of_the_caller_stays_open(self):
+        reading, writing = os.pipe()
+        self.main("--quiet", self.batch, self.stream, "/dev/fd/%d" % writing)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            self.assertEqual(pipe.read(), FLAGGED)
 
     def test_a_live_page_has_the_permissions_of_the_old_one(self):
         page = self.write("page", OLD)
