@@ -223,7 +223,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("fcntl.flock(self.old, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "two runs on one state are one too many",
      "test_ending.Refused"),
     ("if self.number is not None and self.number == earlier.number:", "if False:",
-     "standard output is one output", "test_outputs.Refused"),
+     "standard output is one output", "test_ending.Refused"),
     ("and os.path.samestat(self.status, earlier.status))", "and False)",
      "an output is no other file of the run", "test_outputs.Refused"),
 

@@ -117,19 +117,20 @@ class CommitRecord(EndingTest):
         self.assert_judged_again(said, "standard output: No space left on device; no output file is changed")
 
     def test_a_reader_that_has_gone(self):
-        """While judging, or at the very moment at which a signal comes to both."""
-        for at_once in False, True:
+        """While judging, or at the very moment at which a signal or the stream's end comes."""
+        for moment in "judging", "signal", "end":
             self.write("state", BATCH)
             process = self.monitor()
             self.feed(process, LINES[:3])
             self.lines_arriving(process.stdout)
             time.sleep(0.3)
-            if at_once:
-                process.send_signal(signal.SIGSTOP)
+            process.send_signal(signal.SIGSTOP)
             process.stdout.close()
-            if at_once:
+            if moment == "signal":
                 process.send_signal(signal.SIGINT)
-                process.send_signal(signal.SIGCONT)
+            elif moment == "end":
+                process.stdin.close()
+            process.send_signal(signal.SIGCONT)
             self.assert_judged_again(self.said(process, 1), "standard output: Broken pipe")
 
     def test_a_reader_that_stalls(self):
@@ -547,6 +548,11 @@ class Refused(EndingTest):
         self.do("--quiet", "--resume", "--snapshot", self.path("link"), self.state, self.stream, self.output)
         self.assertNotEqual(self.read("state"), BATCH)
         self.assertTrue(os.path.islink(self.path("link")))
+
+    def test_standard_output_twice(self):
+        for names in ("-", "/dev/stdout"), ("/dev/fd/1", "-"):
+            self.assert_refused(self.batch, self.stream, names[0], "--notify", names[1],
+                                says="standard output is given to both --notify and OUTPUT")
 
     def test_a_state_that_another_run_is_using(self):
         process = self.monitor()
