@@ -406,7 +406,7 @@ class TakingItsPlace(MainTest, EndingTest):
                 self.assertEqual(self.read("output"), OLD)
 
     def test_a_copy_that_fails_midway(self):
-        """The temporary file is complete, and stays, and its name is told; without a name it is told that nothing is."""
+        """The temporary file is complete, and stays, and its name is told. A full disk leaves the old content."""
         def copying(source, target):
             target.write(source.read(10))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -415,7 +415,7 @@ class TakingItsPlace(MainTest, EndingTest):
                 patch("shutil.copyfileobj", copying):
             said = self.main("--quiet", *self.files, "--snapshot", self.write("snapshot", OLD), status=1)
         kept, = [name for name in os.listdir(self.folder) if name.startswith(".flagged-")]
-        self.assertEqual((self.read(kept), self.read("snapshot")), (FLAGGED, OLD))
+        self.assertEqual((self.read(kept), self.read("output"), self.read("snapshot")), (FLAGGED, OLD, OLD))
         self.assertEqual(said, "anomaly_detection: %s: No space left on device; %s holds the new content; this output "
                          "is given up\nanomaly_detection: %s" % (self.output, self.path(kept), AGAIN))
 
