@@ -1058,18 +1058,29 @@ class OutputFile(Place):
 
     def copy(self):
         """Copy the new content into the old file, or into a new one.  If that fails, the temporary
-        file is kept, and the OSError names it."""
+        file is kept, and the OSError names it.
+
+        What is longer than the old content comes first, so that a full disk leaves that as it was.
+        """
         import shutil
         create = 0 if os.path.exists(self.target) else os.O_CREAT
+        start = size = None
         try:
             with open(os.open(self.target, os.O_WRONLY | create, 0o666), "wb") as target:
-                self.file.seek(0)
-                self.written = True
-                shutil.copyfileobj(self.file, target)
+                size = os.fstat(target.fileno()).st_size
+                for start in size, 0:
+                    self.written = self.written or not start
+                    self.file.seek(start)
+                    target.seek(start)
+                    shutil.copyfileobj(self.file, target)
+                    target.flush()
                 target.truncate()
                 target.flush()
                 sync(target.fileno())
         except OSError as error:
+            if size is not None and start == size:
+                with contextlib.suppress(OSError):
+                    os.truncate(self.target, size)
             if self.temporary and os.path.exists(self.temporary):
                 error.strerror += f"; {self.temporary} holds the new content"
                 self.temporary = None

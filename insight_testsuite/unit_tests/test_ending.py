@@ -117,19 +117,20 @@ class CommitRecord(EndingTest):
         self.assert_judged_again(said, "standard output: No space left on device; no output file is changed")
 
     def test_a_reader_that_has_gone(self):
-        """While judging, or at the very moment at which a signal comes to both."""
-        for at_once in False, True:
+        """While judging, or at the very moment at which a signal or the stream's end comes."""
+        for moment in "judging", "signal", "end":
             self.write("state", BATCH)
             process = self.monitor()
             self.feed(process, LINES[:3])
             self.lines_arriving(process.stdout)
             time.sleep(0.3)
-            if at_once:
-                process.send_signal(signal.SIGSTOP)
+            process.send_signal(signal.SIGSTOP)
             process.stdout.close()
-            if at_once:
+            if moment == "signal":
                 process.send_signal(signal.SIGINT)
-                process.send_signal(signal.SIGCONT)
+            elif moment == "end":
+                process.stdin.close()
+            process.send_signal(signal.SIGCONT)
             self.assert_judged_again(self.said(process, 1), "standard output: Broken pipe")
 
     def test_a_reader_that_stalls(self):
@@ -405,7 +406,7 @@ class TakingItsPlace(MainTest, EndingTest):
                 self.assertEqual(self.read("output"), OLD)
 
     def test_a_copy_that_fails_midway(self):
-        """The temporary file is complete, and stays, and its name is told; without a name it is told that nothing is."""
+        """The temporary file is complete, and stays, and its name is told. A full disk leaves the old content."""
         def copying(source, target):
             target.write(source.read(10))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -414,7 +415,7 @@ class TakingItsPlace(MainTest, EndingTest):
                 patch("shutil.copyfileobj", copying):
             said = self.main("--quiet", *self.files, "--snapshot", self.write("snapshot", OLD), status=1)
         kept, = [name for name in os.listdir(self.folder) if name.startswith(".flagged-")]
-        self.assertEqual((self.read(kept), self.read("snapshot")), (FLAGGED, OLD))
+        self.assertEqual((self.read(kept), self.read("output"), self.read("snapshot")), (FLAGGED, OLD, OLD))
         self.assertEqual(said, "anomaly_detection: %s: No space left on device; %s holds the new content; this output "
                          "is given up\nanomaly_detection: %s" % (self.output, self.path(kept), AGAIN))
 
@@ -422,17 +423,22 @@ class TakingItsPlace(MainTest, EndingTest):
     def test_the_group(self):
         """It is kept where it may be, even if the owner may not."""
         os.chmod(self.folder, 0o777)
-        for owner, group, mode in (0, 65534, 0o660), (1, 65534, 0o666), (1, 2, 0o666):
+        member = {"preexec_fn": lambda: (os.setgroups([5]), os.setgid(65534), os.setuid(65534))}
+        for owner, mode, how in (0, 0o660, {}), (7, 0o666, {}), (7, 0o664, member), (65534, 0o640, member):
             os.chmod(self.write("output", OLD), mode)
-            os.chown(self.output, owner, group)
-            how = {} if owner == 0 else NOBODY      # nobody, whose group is 65534
-            if how:
-                how = {"preexec_fn": lambda: (os.setgroups([]), os.setgid(65534), os.setuid(65534))}
+            os.chown(self.output, owner, 5)
             self.do("--quiet", *self.files, **how)
             status = os.stat(self.output)
             self.assertEqual((self.read("output"), status.st_uid, status.st_gid, status.st_mode & 0o777),
-                             (FLAGGED, 65534 if how else owner, 65534, mode))
+                             (FLAGGED, 65534 if how else owner, 5, mode))
             os.unlink(self.output)
+
+    def test_a_descriptor_of_the_caller_stays_open(self):
+        reading, writing = os.pipe()
+        self.main("--quiet", self.batch, self.stream, "/dev/fd/%d" % writing)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            self.assertEqual(pipe.read(), FLAGGED)
 
     def test_a_live_page_has_the_permissions_of_the_old_one(self):
         page = self.write("page", OLD)
@@ -542,6 +548,11 @@ class Refused(EndingTest):
         self.do("--quiet", "--resume", "--snapshot", self.path("link"), self.state, self.stream, self.output)
         self.assertNotEqual(self.read("state"), BATCH)
         self.assertTrue(os.path.islink(self.path("link")))
+
+    def test_standard_output_twice(self):
+        for names in ("-", "/dev/stdout"), ("/dev/fd/1", "-"):
+            self.assert_refused(self.batch, self.stream, names[0], "--notify", names[1],
+                                says="standard output is given to both --notify and OUTPUT")
 
     def test_a_state_that_another_run_is_using(self):
         process = self.monitor()
