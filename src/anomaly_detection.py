@@ -63,7 +63,7 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest
-from itertools import accumulate, chain, compress, count, islice, repeat, takewhile
+from itertools import accumulate, chain, combinations, compress, count, islice, repeat, takewhile
 from math import isqrt, log10
 from operator import add, eq, itemgetter, mul
 
@@ -879,10 +879,8 @@ class Place:
 
     def __init__(self, option, path, standard=0):
         self.option, self.path, self.target = option, path, path
-        self.number = descriptor(path, standard)
+        self.number, self.status = descriptor(path, standard), None
         self.called = STANDARD.get(self.number, path)
-        closed = {number for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr))
-                  if stream is None}
         try:
             if self.number is None:
                 self.target = os.path.realpath(path)
@@ -890,14 +888,11 @@ class Place:
         except FileNotFoundError:
             if self.target == path and not os.path.isabs(path):
                 raise Failure(f"{path}: the working folder has been deleted", 2) from None
-            self.status = None
         except (OSError, OverflowError) as error:
-            if self.number is None:
-                verb = "written" if standard else "read"
-                raise Failure(f"{path}: cannot be {verb}: {error.strerror}", 2) from None
-            closed.add(self.number)
-        if self.number in closed:
-            raise Failure(f"{self.called} is closed", 2)
+            if self.number is not None:
+                raise Failure(f"{self.called} is closed", 2) from None
+            verb = "written" if standard else "read"
+            raise Failure(f"{path}: cannot be {verb}: {error.strerror}", 2) from None
 
     def has_mode(self, test):
         """Return whether there is a file, and test(its mode), a function of the module stat."""
@@ -2709,12 +2704,10 @@ def decide(error, live, failures, snapshot):
 
 def check_places(places):
     """Raise Failure if two places are the same.  --snapshot may be BATCH under the same name."""
-    for number, place in enumerate(places):
-        for earlier in places[:number]:
-            replaces_batch = place.option == "--snapshot" and earlier.option == "BATCH"
-            if place.is_same(earlier) and not (replaces_batch and place.target == earlier.target):
-                raise Failure(f"{place.called} is given to both {place.option} and "
-                              f"{earlier.option}", 2)
+    for earlier, place in combinations(places, 2):
+        replaces_batch = (place.option, earlier.option) == ("--snapshot", "BATCH")
+        if place.is_same(earlier) and not (replaces_batch and place.target == earlier.target):
+            raise Failure(f"{place.called} is given to both {place.option} and {earlier.option}", 2)
 
 
 def refuse_log(output):
@@ -2943,8 +2936,8 @@ class Run:
             self.each(lambda output: output.check_reader(), others)
         if ending().snapshot:
             self.place(snapshots)
-        placed = [output.called for output in others + snapshots * ending().snapshot
-                  if output not in self.failures]
+        done = self.outputs if ending().snapshot else others
+        placed = [output.called for output in done if output not in self.failures]
         if ending().files:
             self.summarize(placed)
         self.tell_ending(error, ending(), placed)

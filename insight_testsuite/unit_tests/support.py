@@ -1,6 +1,8 @@
 """What the test modules share: places, lines of a log, a folder and the real command line."""
 
+import array
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -9,6 +11,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import warnings
@@ -97,6 +100,17 @@ def with_odd_ids(seed, *logs):
             called[match[2]] = spellings(free.pop())
         return match[1] + rng.choice(called[match[2]])
     return [re.sub(rb'("id[12]?": )"(\d+)"', another, log) for log in logs]
+
+
+def is_full(reader):
+    """Does a pipe hold as much as it takes?  Then nothing is added to it for a while."""
+    held = []
+    for _ in range(2):
+        number = array.array("i", [0])
+        fcntl.ioctl(reader, termios.FIONREAD, number)
+        held.append(number[0])
+        time.sleep(0.1)
+    return held[0] == held[1] > 60000
 
 
 class FolderTest(unittest.TestCase):

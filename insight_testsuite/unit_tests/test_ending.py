@@ -13,7 +13,7 @@ from itertools import product
 from unittest.mock import patch
 
 from support import (
-    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, friendship, purchase)
+    BATCH, FLAGGED, HEADER, OLD, STREAM, FolderTest, MainTest, answered, friendship, is_full, purchase)
 import anomaly_detection
 from anomaly_detection import Abandoned, Failure, Stopped, decide
 
@@ -144,7 +144,7 @@ class CommitRecord(EndingTest):
             os.set_blocking(feeder.stdin.fileno(), False)
             with contextlib.suppress(BlockingIOError):
                 feeder.stdin.write(b"".join(lines))
-            time.sleep(0.5)
+            self.wait_until(lambda: is_full(process.stdout))
             process.send_signal(signal.SIGTERM)
             time.sleep(0.5)
             self.assertIsNone(process.poll(), "the first signal waits for the reader")

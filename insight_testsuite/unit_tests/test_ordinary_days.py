@@ -3,9 +3,7 @@
 Nothing is lost or doubled in silence, and what the last message says is true.
 """
 
-import array
 import contextlib
-import fcntl
 import gzip
 import os
 import re
@@ -14,13 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import termios
 import time
 import unittest
 from unittest.mock import patch
 
 from support import (
-    BATCH, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, STREAM, FolderTest, answered, friendship, purchase)
+    BATCH, EVENTS, FLAGGED, HEADER, OLD, PROGRAM, STREAM, FolderTest, answered, friendship, is_full, purchase)
 import anomaly_detection
 from torture.common import PYTHON
 
@@ -34,17 +31,6 @@ def many(number, first=1):
 
 # Friends of user 0, who have all bought something.
 CROWD = b"".join(friendship("0", "u%d" % n) + purchase("u%d" % n, "5.00") for n in range(3000))
-
-
-def is_full(reader):
-    """Does a pipe hold as much as it takes?  Then nothing is added to it for a while."""
-    held = []
-    for _ in range(2):
-        number = array.array("i", [0])
-        fcntl.ioctl(reader, termios.FIONREAD, number)
-        held.append(number[0])
-        time.sleep(0.1)
-    return held[0] == held[1] > 60000
 
 
 class DaysTest(FolderTest):
