@@ -929,6 +929,7 @@ class OutputFile(Place):
         self.waiting, self.warn = waiting, warn
         self.direct = self.number is not None or self.status and not self.has_mode(stat.S_ISREG)
         self.old = self.file = self.temporary = None
+        self.old_head = b""         # the old file's first bytes
         self.written = False        # whether a reader may already see new content
 
     def open(self):
@@ -939,7 +940,9 @@ class OutputFile(Place):
             if self.direct:
                 self.file = self.open_direct()
             else:
-                self.old = self.status and open(self.target, "r+b", buffering=0)
+                if self.status:
+                    self.old = open(self.target, "r+b", buffering=0)
+                    self.old_head = os.pread(self.old.fileno(), 1 << 16, 0)
                 self.open_temporary()
         except OSError as error:
             raise Failure(f"{self.called}: cannot be written: {error.strerror}", 2) from None
@@ -2710,16 +2713,17 @@ def check_places(places):
             raise Failure(f"{place.called} is given to both {place.option} and {earlier.option}", 2)
 
 
+def first_kinds(head):
+    """Return what `line_kind` calls the first and the second line of a file's first bytes."""
+    return [*map(line_kind, head.split(b"\n")[:2]), ""][:2]
+
+
 def refuse_log(output):
     """Raise Failure if an output would replace a log, by the first two lines of its old file.
 
     A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
     """
-    try:
-        head = os.pread(output.old.fileno(), CHUNK, 0)
-    except OSError as error:
-        raise Failure(f"{output.called}: cannot be read: {error.strerror}", 2) from None
-    first, second = map(line_kind, [*head.split(b"\n"), b""][:2])
+    first, second = first_kinds(output.old_head)
     if first and not (isinstance(output, Snapshot) and first == "snapshot" or
                       isinstance(output, Rejects) and "event" not in (first, second)):
         raise Failure(f"{output.called}: is a log, which {output.option} would replace", 2)
@@ -2778,8 +2782,15 @@ class Run:
         batch, stream = (Totals(log, ignore if args.strict else console.info)
                          for log in (batch_log, stream_log))
         chunks = batch_log.chunks(on_read=console.progress(batch, batch_log.size))
-        detector, position, self.batch_chunks = read_state(
-            batch_log, chunks, args.degree, args.tracked, args.sd)
+        try:
+            detector, position, self.batch_chunks = read_state(
+                batch_log, chunks, args.degree, args.tracked, args.sd)
+        except Failure as error:
+            head = os.pread(stream_log.file.fileno(), CHUNK, 0) if stream_log.is_file else b""
+            if first_kinds(head)[0] == "header":
+                swapped = f"{stream.name} has them: were the logs swapped?"
+                raise Failure(f"{error}; {swapped}", 2) from None
+            raise
         if detector.least_tracked < detector.tracked:
             console.warn(f"{batch.name}: holds only the last {detector.least_tracked} purchases of "
                          f"each user, so a window of {detector.tracked} may lack some")

@@ -280,7 +280,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("            os.stat(self.target)        # again", "            pass        # again",
      "too long a name below a missing folder is refused", "test_ending.Refused"),
     ('if os.path.basename(self.path) in ("", ".", "..") or', "if", "a name of a folder is no file's", "test_ending.Refused"),
-    ("            closed.add(self.number)\n", "            pass\n", "a descriptor is open when the run starts", "test_ending.Refused"),
+    ("            if self.number is not None:\n                raise Failure", "            if False:\n                raise Failure",
     ("if not fcntl.fcntl(self.number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):", "if False:",
      "an output can be written", "test_ending.Refused"),
     ("fcntl.flock(self.old, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "two runs on one state are one too many",
@@ -329,6 +329,7 @@ FAULTS = [Fault(*fault) for fault in (
      "half a processor is one", "test_parallel.Quota"),
 
     # ---- run
+    ('if first_kinds(head)[0] == "header":', "if False:", "swapped logs are told as such", "test_a_batch_log"),
     ("        self.require_events(totals)\n        self.newest", "        self.newest", "a batch log has an event", "LogKindTest"),
     ("        warned = not self.live\n", "        warned = True\n", "a live stream is warned of at once", "LogKindTest"),
     ("        self.signals.look()\n        self.require_events(totals)\n", "        self.signals.look()\n", "a stream has an event", "LogKindTest"),

@@ -403,6 +403,12 @@ class OutputsTest(FolderTest):
 class UsageTest(FolderTest):
     """Wrong command lines change nothing and say what is meant."""
 
+    def test_a_batch_log_and_a_stream_that_are_swapped(self):
+        said = self.assert_fails(2, self.stream, self.batch, self.output)
+        self.assertIn("%s:1: is this the batch log?" % self.stream, said)
+        self.assertIn("; %s has them: were the logs swapped?" % self.batch, said)
+        self.assertNotIn("swapped", self.assert_fails(2, self.stream, self.write("other", STREAM), self.output))
+
     def test_none_or_all_three_files(self):
         for files in self.files[:1], self.files[:2], self.files + ["more"]:
             said = self.assert_fails(2, *files)
