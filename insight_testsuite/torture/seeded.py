@@ -281,6 +281,7 @@ FAULTS = [Fault(*fault) for fault in (
      "too long a name below a missing folder is refused", "test_ending.Refused"),
     ('if os.path.basename(self.path) in ("", ".", "..") or', "if", "a name of a folder is no file's", "test_ending.Refused"),
     ("            if self.number is not None:\n                raise Failure", "            if False:\n                raise Failure",
+     "a descriptor is open when the run starts", "test_ending.Refused"),
     ("if not fcntl.fcntl(self.number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):", "if False:",
      "an output can be written", "test_ending.Refused"),
     ("fcntl.flock(self.old, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "two runs on one state are one too many",
