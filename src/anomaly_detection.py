@@ -958,7 +958,7 @@ class OutputFile(Place):
             if not self.temporary:
                 raise FileNotFoundError
             os.replace(self.temporary, self.target)
-            self.temporary = None
+            self.temporary, self.written = None, True
         except OSError:
             self.copy()
         sync_folder(os.path.dirname(self.target))
@@ -2673,8 +2673,10 @@ class Run:
                 written = [output.file.called for output in self.outputs if output.file.written]
                 but = f", but {', '.join(written)} may hold part of the results" if written else ""
                 parts.append("no output file is changed" + but)
-        if self.args.snapshot and not ending.snapshot and self.outputs and (
-                self.context.stream_totals.counts["purchases"]):
+        *_, last = self.outputs or [None]
+        # A snapshot that is in its place fails, too, if it cannot be synced to disk.
+        stays = isinstance(last, Snapshot) and (last.file.direct or not last.file.written)
+        if stays and not ending.snapshot and self.context.stream_totals.counts["purchases"]:
             parts.append("no snapshot is written, so the next run judges these lines again")
         if parts:
             self.console.warn("; ".join(parts))
