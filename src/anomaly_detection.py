@@ -1049,7 +1049,7 @@ class OutputFile(Place):
             if not self.temporary:
                 raise FileNotFoundError
             os.replace(self.temporary, self.target)
-            self.temporary = None
+            self.temporary, self.written = None, True
         except OSError:
             self.copy()
         sync_folder(os.path.dirname(self.target))
@@ -3003,9 +3003,11 @@ class Run:
             if ending.status != 2:
                 but = f", but {', '.join(written)} may hold part of the results" if written else ""
                 parts.append("no output file is changed" + but)
+        *_, last = self.outputs or [None]
+        # A snapshot that is in its place fails, too, if its folder cannot be synced.
+        stays = isinstance(last, Snapshot) and (last.direct or not last.written)
         may_repeat = ending.files or self.live or written
-        if self.args.snapshot and not ending.snapshot and may_repeat and (
-                totals.counts["purchases"]):
+        if stays and not ending.snapshot and may_repeat and totals.counts["purchases"]:
             parts.append("no snapshot is written, so the next run judges these lines again")
         if parts:
             self.console.warn("; ".join(parts))

@@ -419,6 +419,21 @@ class TakingItsPlace(MainTest, EndingTest):
         self.assertEqual(said, "anomaly_detection: %s: No space left on device; %s holds the new content; this output "
                          "is given up\nanomaly_detection: %s" % (self.output, self.path(kept), AGAIN))
 
+    def test_a_snapshot_whose_folder_cannot_be_synced(self):
+        """It is in its place, so it is not said that there is none."""
+        fsync, synced = os.fsync, []
+
+        def sync(fd):
+            synced.append(fd)
+            if len(synced) == 4:        # output, its folder, snapshot, its folder
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            fsync(fd)
+
+        with patch("os.fsync", sync):
+            said = self.main("--quiet", *self.files, "--snapshot", self.path("new"), status=1)
+        self.assertEqual(said, "anomaly_detection: %s: Input/output error; this output is given up\n" % self.path("new"))
+        self.assertTrue(self.read("new").startswith(b'{"D":"3"'))
+
     @unittest.skipIf(os.geteuid(), "only root can give files away")
     def test_the_group(self):
         """It is kept where it may be, even if the owner may not."""
