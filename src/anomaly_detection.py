@@ -67,7 +67,7 @@ from itertools import accumulate, chain, combinations, compress, count, islice, 
 from math import isqrt, log10
 from operator import add, eq, itemgetter, mul
 
-__all__ = ["Detector", "load", "save", "read_event", "Baseline", "Flag", "Malformed", "Failure",
+__all__ = ["Detector", "load", "save", "read_event", "Flag", "Malformed", "Failure",
            "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars",
            "main"]
 __version__ = "1.3.0"
@@ -553,21 +553,21 @@ class Page:
 
 # --------------------------------------------------------------------- verdict
 
-# The mean and sd of a window in int cents, truncated.  `Flag` is another name for this class.
-Baseline = Flag = namedtuple("Baseline", "mean sd")
+# The mean and sd of a window in int cents, truncated.
+Flag = namedtuple("Flag", "mean sd")
 
 
-def baseline(n, total, squares):
-    """Return the Baseline of n amounts, from their sum and sum of squares.
+def flag_of(n, total, squares):
+    """Return the Flag of n amounts, from their sum and sum of squares.
 
     mean = total/n and sd = sqrt(V)/n, where V = n*squares - total**2, both truncated toward zero
     to whole cents.  floor(sqrt(V)/n) == isqrt(floor(V)) // n.
 
-    >>> baseline(3, 1683 + 5928 + 1120, 1683**2 + 5928**2 + 1120**2)
-    Baseline(mean=2910, sd=2146)
+    >>> flag_of(3, 1683 + 5928 + 1120, 1683**2 + 5928**2 + 1120**2)
+    Flag(mean=2910, sd=2146)
     """
     mean = int(abs(total) // n)
-    return Baseline(mean if total >= 0 else -mean, isqrt(int(n * squares - total * total)) // n)
+    return Flag(mean if total >= 0 else -mean, isqrt(int(n * squares - total * total)) // n)
 
 
 def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
@@ -639,7 +639,7 @@ class Detector:
     >>> for amount in "16.83", "59.28", "11.20":
     ...     detector.purchase("ann", "2017-06-13 11:33:01", amount)
     >>> detector.purchase("bob", "2017-06-13 11:33:02", "1601.83")
-    Baseline(mean=2910, sd=2146)
+    Flag(mean=2910, sd=2146)
     """
 
     # Ratios of costs, measured on random graphs with 10,000 users of mean degree 18, T = 50.
@@ -705,7 +705,7 @@ class Detector:
         return [(buyers[purchase], purchase) for purchase in purchases]
 
     def flag(self, user, amount):
-        """Return the Baseline of the user's window if `amount` cents are anomalous, else None.
+        """Return the Flag of the user's window if `amount` cents are anomalous, else None.
 
         Equals `verdict(amount, *window_sums(user))`, but stops once the amount must be normal.
         """
@@ -720,13 +720,13 @@ class Detector:
         return self.verdict(amount, n, total, squares)
 
     def verdict(self, amount, n, total, squares):
-        """Return the Baseline of a window if `amount` cents are anomalous, else None.  The
+        """Return the Flag of a window if `amount` cents are anomalous, else None.  The
         window is given by the number, the sum and the sum of squares of its amounts.
         """
         self.too_few += n < 2
         if n < 2 or cannot_be_flagged(amount, n, total, squares, n, *self.deviations_squared):
             return None
-        return baseline(n, total, squares)
+        return flag_of(n, total, squares)
 
     def window_sums(self, user):
         """Return (n, total, squares) of the amounts in the user's whole window."""
@@ -1626,8 +1626,8 @@ Judged.__doc__ = """A purchase that was judged.
 place: number of lines before its line in the same Findings
 line: text of its line, without leading MARKS and without the newline
 user, timestamp, amount: the buyer; the normalized timestamp; exact cents
-flag: the Baseline of its window if it is flagged, else None
-window: (number of purchases in it, their Baseline or None if fewer than 2), or None if not needed
+flag: the Flag of its window if it is flagged, else None
+window: (number of purchases in it, their Flag or None if fewer than 2), or None if not needed
 audience: what SocialNetwork.audience returns for the buyer, or None if not needed or not flagged
 evidence: what Detector.plain_window returns for the buyer, or None if not needed or not flagged
 """
@@ -1744,7 +1744,7 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
         if "window" in needs:
             n, total, squares = detector.window_sums(user)
             flag = detector.verdict(cents, n, total, squares)
-            window = n, baseline(n, total, squares) if n > 1 else None
+            window = n, flag_of(n, total, squares) if n > 1 else None
         else:
             flag = detector.flag(user, cents)
         evidence = detector.plain_window(user) if flag and "evidence" in needs else None
@@ -1975,9 +1975,9 @@ def with_fields(line, fields):
     return f"{blanks}{brace}{text}{added}}}\n"
 
 
-def mean_and_sd(baseline):
-    """Return the fields mean and sd of a Baseline, which are null if it is None."""
-    mean, sd = [f'"{dollars(cents)}"' for cents in baseline] if baseline else ["null", "null"]
+def flag_fields(flag):
+    """Return the fields mean and sd of a Flag, which are null if it is None."""
+    mean, sd = [f'"{dollars(cents)}"' for cents in flag] if flag else ["null", "null"]
     return {"mean": mean, "sd": sd}
 
 
@@ -1990,7 +1990,7 @@ class JudgedLines(Output):
                 self.write(with_fields(purchase.line, self.fields(purchase)))
 
     def fields(self, purchase):
-        return mean_and_sd(purchase.flag)
+        return flag_fields(purchase.flag)
 
 
 class FlaggedPurchases(JudgedLines):
@@ -2011,7 +2011,7 @@ class Notify(JudgedLines):
 
     def fields(self, purchase):
         feed, recommend = map(as_json, purchase.audience)
-        return {**mean_and_sd(purchase.flag), "feed": feed, "recommend": recommend}
+        return {**flag_fields(purchase.flag), "feed": feed, "recommend": recommend}
 
 
 class Verdicts(JudgedLines):
@@ -2019,8 +2019,8 @@ class Verdicts(JudgedLines):
     needs = {"every", "window"}
 
     def fields(self, purchase):
-        n, baseline = purchase.window
-        return {"window": n, **mean_and_sd(baseline), "flagged": as_json(bool(purchase.flag))}
+        n, flag = purchase.window
+        return {"window": n, **flag_fields(flag), "flagged": as_json(bool(purchase.flag))}
 
 
 class Evidence(JudgedLines):
@@ -2032,7 +2032,7 @@ class Evidence(JudgedLines):
         window = ", ".join([f'{{"id": {self.ids[buyer]}, "timestamp": "{timestamp}", '
                             f'"amount": "{self.amounts[amount]}"}}'
                             for buyer, (timestamp, seq, amount) in purchase.evidence])
-        return {**mean_and_sd(purchase.flag), "purchases": f"[{window}]"}
+        return {**flag_fields(purchase.flag), "purchases": f"[{window}]"}
 
 
 class Snapshot(Output):
@@ -2294,7 +2294,7 @@ class Intervals(dict):
         rows, order = [], itemgetter(column, column + 1)
         for begin, (purchases, total, *flags) in nlargest(
                 20, several, key=lambda item: order(item[1])):
-            mean, sd = map(money, baseline(*flags)) if flags[0] else ("", "")
+            mean, sd = map(money, flag_of(*flags)) if flags[0] else ("", "")
             rows.append((self.text(begin), purchases, money(total), flags[0], mean,
                          sd if flags[0] > 1 else ""))
         return table(name, f"Most {what} per {self.length}", len(several),

@@ -20,7 +20,7 @@ from .metamorphic import Log, users_renamed
 
 PATHS = (       # what must be taken by some of the cases
     (None, "merge"), (None, "NetworkMembership"), (None, "Page"), (None, "read_event"),
-    (None, "baseline"), ("RecentPurchases", "walk"), ("RecentPurchases", "look_up"),
+    (None, "flag_of"), ("RecentPurchases", "walk"), ("RecentPurchases", "look_up"),
     ("Page", "halves"), ("NetworkMembership", "is_near"), ("NetworkMembership", "network"),
     ("PurchaseHistory", "last"), ("SocialNetwork", "network"), ("Memo", "clear"),
     ("SocialNetwork", "rings"), ("Intervals", "fit"), ("Detector", "plain_window"), (None, "shape_of"),

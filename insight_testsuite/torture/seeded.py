@@ -117,7 +117,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("over = n * amount - total", "over = total - n * amount", "what is above the limit is flagged", "test_verdict"),
     ("deviations.denominator ** 2", "deviations.denominator", "2.5 sd are 5/2 of it", "test_verdict"),
     ("if n < 2 or", "if n < 1 or", "two purchases are needed", "test_short_cuts"),
-    ("return Baseline(mean if total >= 0 else -mean", "return Baseline(int(total // n)",
+    ("return Flag(mean if total >= 0 else -mean", "return Flag(int(total // n)",
      "means are truncated, not floored", "test_values"),
     ("isqrt(int(n * squares - total * total)) // n", "round((n * squares - total * total) ** .5 / n)",
      "sd is exact and truncated", "test_values"),

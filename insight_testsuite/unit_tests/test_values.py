@@ -11,7 +11,7 @@ import anomaly_detection
 import random_logs
 import reference
 from anomaly_detection import (
-    Malformed, Memo, amount_in_cents, amount_text, baseline, dollars, normalized_timestamp,
+    Flag, Malformed, Memo, amount_in_cents, amount_text, dollars, flag_of, normalized_timestamp,
     plain_number, printable, quoted)
 
 AMOUNTS = sorted(set(random_logs.AMOUNTS), key=lambda kind: kind.__name__)
@@ -193,11 +193,11 @@ class Timestamps(unittest.TestCase):
             self.assertEqual(normalized_timestamp(one) < normalized_timestamp(other), times[0] < times[1], (one, other))
 
 
-class Baseline(unittest.TestCase):
+class MeanAndSd(unittest.TestCase):
     """mean and sd of a flag: truncated toward zero, never rounded."""
 
     def printed(self, *texts):
-        return tuple(map(dollars, baseline(*sums(list(map(amount_in_cents, texts))))))
+        return tuple(map(dollars, flag_of(*sums(list(map(amount_in_cents, texts))))))
 
     def test_traps(self):
         """What floats and rounding get wrong in published solutions."""
@@ -221,8 +221,9 @@ class Baseline(unittest.TestCase):
         rng = Random(3)
         for _ in range(800):
             window = random_amounts(rng, rng.randint(1, 60))
-            flag = baseline(*sums(window))
+            flag = flag_of(*sums(window))
             mean, variance = reference.mean_and_variance(list(map(Fraction, window)))
+            self.assertIs(type(flag), Flag)
             self.assertIs(type(flag.mean), int)
             self.assertIs(type(flag.sd), int)
             self.assertTrue(abs(flag.mean) <= abs(mean) < abs(flag.mean) + 1, window)
