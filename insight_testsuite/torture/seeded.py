@@ -305,7 +305,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("            self.ended = True\n", "", "a signal ends no run that writes", "test_ending.SignalsTest"),
     ("                    raise\n            self.waiting()\n", "                    raise\n",
      "a signal ends the wait for a FIFO's reader", "test_ending.SignalsTest"),
-    ("        look()\n        when, cents", "        when, cents", "a signal ends the judging in a hub", "test_ending.SignalsTest"),
+    ("        look()\n        when, cents", "        when, cents", "a signal ends the judging within a chunk", "test_ending.SignalsTest"),
     ("            self.signals.look()\n        self.signals.look()\n", "        self.signals.look()\n",
      "a signal ends the joining of findings", "test_ending.SignalsTest"),
     ("        self.signals.look()\n        self.require_events(totals)\n", "        self.require_events(totals)\n",
