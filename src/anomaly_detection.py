@@ -558,7 +558,7 @@ Flag = namedtuple("Flag", "mean sd")
 
 
 def flag_of(n, total, squares):
-    """Return the Flag of n amounts, from their sum and sum of squares.
+    """Return the Flag of n amounts, given by their sum and sum of squares.
 
     mean = total/n and sd = sqrt(V)/n, where V = n*squares - total**2, both truncated toward zero
     to whole cents.  floor(sqrt(V)/n) == isqrt(floor(V)) // n.
@@ -665,7 +665,6 @@ class Detector:
         self.skipped, self.reason = 0, ""           # see `load`
         self.deviations_squared = deviations.numerator ** 2, deviations.denominator ** 2
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
-        self.too_few = 0        # windows of fewer than 2 amounts judged, for `judge`
 
     def befriend(self, id1, id2):
         """Make two users friends.  Raises ValueError if they are the same user."""
@@ -686,52 +685,53 @@ class Detector:
         """Judge a purchase, then record it.  Return the Flag of its window if it is anomalous,
         else None."""
         check_texts(user=user, timestamp=timestamp, amount=amount)
-        flag = self.flag(user, self.history.amounts[amount])
+        flag, *_ = self.verdict(user, self.history.amounts[amount])
         self.record(user, timestamp, amount)
         return flag
 
     def plain_window(self, user):
-        """Return the user's window as a list of (buyer, purchase), newest first.
-
-        This is the plain algorithm.  The methods below take short-cuts to the same purchases.
+        """Return the user's window, the last T purchases in the network, newest first.  Each is
+        given as (purchase, buyer).
         """
-        network, by_user = self.social.network(user, self.degree), self.history.by_user
-        purchases = list(self.history.last(network, self.tracked))
-        if not purchases:
-            return []
-        oldest = purchases[-1]
-        buyers = {purchase: buyer for buyer in network if by_user.get(buyer, [()])[-1] >= oldest
-                  for purchase in takewhile(oldest.__le__, reversed(by_user[buyer]))}
-        return [(buyers[purchase], purchase) for purchase in purchases]
+        by_user, network = self.history.by_user, self.social.network(user, self.degree)
+        buyers = [buyer for buyer in network if buyer in by_user]
+        # Only the T users who bought last can contribute.
+        buyers = nlargest(self.tracked, buyers, key=lambda buyer: by_user[buyer][-1])
+        purchases = [(purchase, buyer) for buyer in buyers for purchase in by_user[buyer]]
+        return nlargest(self.tracked, purchases)
 
-    def flag(self, user, amount):
+    def plain_flag(self, user, amount):
         """Return the Flag of the user's window if `amount` cents are anomalous, else None.
 
-        Equals `verdict(amount, *window_sums(user))`, but stops once the amount must be normal.
+        This is the rule as it is defined.  `verdict` takes short-cuts to the same Flag.
+        """
+        from fractions import Fraction
+        from statistics import mean, pvariance
+        amounts = [Fraction(cents) for (timestamp, seq, cents), buyer in self.plain_window(user)]
+        if len(amounts) < 2:
+            return None
+        above, variance = amount - mean(amounts), pvariance(amounts)
+        if above <= 0 or above ** 2 <= self.deviations ** 2 * variance:
+            return None
+        return Flag(int(mean(amounts)), isqrt(int(variance)))
+
+    def verdict(self, user, amount, whole=False):
+        """Return (plain_flag(user, amount), n, total, squares), the last three of which are the
+        number, the sum and the sum of squares of the amounts in the user's window.
+
+        Unless `whole`, they may be those of 2 or more amounts that prove `amount` normal.
         """
         n = total = squares = 0
         for amounts in self.window(user):
             n += len(amounts)
             total += sum(amounts)
             squares += sum(map(mul, amounts, amounts))
-            if n > 1 and cannot_be_flagged(amount, n, total, squares, self.tracked,
-                                           *self.deviations_squared):
-                return None
-        return self.verdict(amount, n, total, squares)
-
-    def verdict(self, amount, n, total, squares):
-        """Return the Flag of a window if `amount` cents are anomalous, else None.  The
-        window is given by the number, the sum and the sum of squares of its amounts.
-        """
-        self.too_few += n < 2
+            if n > 1 and not whole and cannot_be_flagged(
+                    amount, n, total, squares, self.tracked, *self.deviations_squared):
+                return None, n, total, squares
         if n < 2 or cannot_be_flagged(amount, n, total, squares, n, *self.deviations_squared):
-            return None
-        return flag_of(n, total, squares)
-
-    def window_sums(self, user):
-        """Return (n, total, squares) of the amounts in the user's whole window."""
-        amounts = list(chain.from_iterable(self.window(user)))
-        return len(amounts), sum(amounts), sum(map(mul, amounts, amounts))
+            return None, n, total, squares
+        return flag_of(n, total, squares), n, total, squares
 
     def window(self, user):
         """Yield the amounts of `history.last(social.network(user, degree), tracked)` in batches,
@@ -1735,18 +1735,17 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
 
     `needs` is the union of the outputs' `needs`.  look() is called before each purchase.
     """
-    timestamps, detector.too_few = [], 0
+    timestamps, too_few = [], 0
 
     def purchase(user, timestamp, amount):
+        nonlocal too_few
         look()
         when, cents = detector.history.timestamps[timestamp], detector.history.amounts[amount]
         window = audience = None
+        flag, n, total, squares = detector.verdict(user, cents, "window" in needs)
+        too_few += n < 2
         if "window" in needs:
-            n, total, squares = detector.window_sums(user)
-            flag = detector.verdict(cents, n, total, squares)
             window = n, flag_of(n, total, squares) if n > 1 else None
-        else:
-            flag = detector.flag(user, cents)
         evidence = detector.plain_window(user) if flag and "evidence" in needs else None
         detector.history.record(user, timestamp, amount)
         timestamps.append(when)
@@ -1757,9 +1756,9 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
 
     for findings in replay(chunks, detector, purchase, strict):
         yield findings._replace(first=min(timestamps, default=""),
-                                last=max(timestamps, default=""), too_few=detector.too_few)
+                                last=max(timestamps, default=""), too_few=too_few)
         timestamps.clear()
-        detector.too_few = 0
+        too_few = 0
 
 
 # --------------------------------------------------------------------- outputs
@@ -2031,7 +2030,7 @@ class Evidence(JudgedLines):
     def fields(self, purchase):
         window = ", ".join([f'{{"id": {self.ids[buyer]}, "timestamp": "{timestamp}", '
                             f'"amount": "{self.amounts[amount]}"}}'
-                            for buyer, (timestamp, seq, amount) in purchase.evidence])
+                            for (timestamp, seq, amount), buyer in purchase.evidence])
         return {**flag_fields(purchase.flag), "purchases": f"[{window}]"}
 
 

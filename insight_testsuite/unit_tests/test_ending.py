@@ -199,14 +199,14 @@ class CommitRecord(EndingTest):
 
     def test_memory_that_runs_out_while_live(self):
         """An event may be half applied: the flags up to it are written, and the snapshot stays."""
-        judge = anomaly_detection.Detector.flag
+        judge = anomaly_detection.Detector.verdict
 
-        def flag(detector, user, amount):
+        def verdict(detector, user, amount, whole):
             if amount == 101000:        # the eleventh line
                 raise MemoryError
-            return judge(detector, user, amount)
+            return judge(detector, user, amount, whole)
 
-        with patch.object(anomaly_detection.Detector, "flag", flag):
+        with patch.object(anomaly_detection.Detector, "verdict", verdict):
             out, said = self.do(*self.again, "-", self.output, data=b"".join(LINES), status=1)
         self.assertEqual(self.read("output"), answered(LINES[:10]))
         self.assert_judged_again(said, "out of memory; ended after line 10 of standard input; what was judged is written")
@@ -328,11 +328,11 @@ class SignalsTest(MainTest, EndingTest):
 
     def test_a_worker_tells_what_ended_it(self):
         """A programming error shows its traceback once, and is no lack of memory."""
-        def flag(detector, user, amount):
+        def verdict(detector, user, amount, whole):
             raise KeyError("seeded")
 
         self.write("stream", b"".join(LINES))
-        with patch.object(anomaly_detection.Detector, "flag", flag):
+        with patch.object(anomaly_detection.Detector, "verdict", verdict):
             out, said = self.do(*self.files, "--jobs", "3", status=1)
         self.assertEqual(said.count("KeyError: 'seeded'"), 1, said)
         self.assertNotIn("lack of memory", said)

@@ -61,7 +61,7 @@ def random_chunks(rng):
 
 def state(detector):
     """All that a Detector knows, in its order, and what its windows hold."""
-    history, sums = detector.history, [detector.window_sums(str(user)) for user in range(8)]
+    history, sums = detector.history, [detector.verdict(str(user), 0, whole=True) for user in range(8)]
     return ([(user, type(purchases), list(purchases)) for user, purchases in history.by_user.items()],
             history.recorded, history.newest, list(detector.social.friends.items()), sums)
 

@@ -285,7 +285,7 @@ class Memory(unittest.TestCase):
             detector.befriend(str(k), str(k + 1))
             detector.purchase(str(k), "2017-06-13 12:00:00", "1.00")
         with patch.object(Detector, "search_to_list", 0):
-            detector.flag("30", 10 ** 9)
+            detector.verdict("30", 10 ** 9)
         detector.unfriend("3", "4")
         return detector
 

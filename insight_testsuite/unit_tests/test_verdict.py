@@ -143,7 +143,7 @@ class Deviations(unittest.TestCase):
         self.assertEqual(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE).stdout, b"False\n")
 
     def test_judging_equals_the_literal_rule(self):
-        """By judge, with its early acquittal, and by verdict from the whole window's sums."""
+        """By verdict, with its early acquittal and from the whole window's sums, and by plain_flag."""
         rng, flags = Random(6), 0
         for _ in range(150):
             deviations, tracked = rng.choice(MANY_DEVIATIONS), rng.choice((2, 5, 20, 50))
@@ -153,13 +153,16 @@ class Deviations(unittest.TestCase):
             for cents in amounts:
                 detector.record("b", NOON, "%d.%02d" % divmod(cents, 100))
             window = amounts[-tracked:]
-            self.assertEqual(detector.window_sums("a"), sums(window))
-            self.assertEqual(detector.window_sums("b"), (0, 0, 0))
+            self.assertEqual(detector.verdict("b", 5), (None, 0, 0, 0))
             mean = sum(window) // max(len(window), 1)
             for amount in (*rng.choices(window or [1], k=3), mean, mean + 1, mean * 3, 10 ** 5, 10 ** 8 + Fraction(1, 3)):
                 expected = flag_of(*sums(window)) if is_flagged(amount, window, deviations) else None
-                self.assertEqual(detector.flag("a", amount), expected)
-                self.assertEqual(detector.verdict(amount, *sums(window)), expected)
+                flag, n, total, squares = detector.verdict("a", amount)
+                self.assertEqual(flag, expected)
+                self.assertEqual(n < 2, len(window) < 2)
+                self.assertTrue((n, total, squares) == sums(window) or not flag)
+                self.assertEqual(detector.verdict("a", amount, whole=True), (expected, *sums(window)))
+                self.assertEqual(detector.plain_flag("a", amount), expected)
                 flags += expected is not None
         self.assertTrue(300 < flags < 900, flags)
 
