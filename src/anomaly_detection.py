@@ -1108,7 +1108,7 @@ MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and 
 
 # Event type -> (its fields, in the order of the method's arguments; the method of a Detector's
 # social network or history, which returns None).  The names of fields with ids begin with "id".
-# What the method of a new type changes, `snapshot_lines` must write, or --resume forgets it.
+# What the method of a new type changes, `write_snapshot` must write, or --resume forgets it.
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.history.record),
           "befriend": (("id1", "id2"), lambda detector: detector.social.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.social.unfriend)}
@@ -1764,11 +1764,7 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
 # --------------------------------------------------------------------- outputs
 
 class Console:
-    """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored.
-
-    A terminal that an output is written to gets no progress line, so that each line of the
-    output begins a line of the screen.  Nor does a terminal without escape sequences.
-    """
+    """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored."""
 
     def __init__(self):
         self.quiet, self.wipe = False, ""       # wipe: the text that clears the progress line
@@ -1794,7 +1790,8 @@ class Console:
             self.wipe = wipe
 
     def has_progress_line(self):
-        """Return whether progress is shown."""
+        """Return whether standard error is a terminal that has escape sequences, and that no output
+        is written to, so that each line of an output begins a line of the screen."""
         dumb = os.environ.get("TERM", "dumb") == "dumb"
         if self.quiet or dumb or not (sys.stderr and sys.stderr.isatty()):
             return False
@@ -1809,10 +1806,10 @@ class Console:
         if not self.has_progress_line():
             return ignore
         start = arrived_at = time.monotonic()
-        due, done, width = start + 1, 0, 80
+        due, done = start + 1, 0
 
         def on_read(data):
-            nonlocal due, done, arrived_at, width
+            nonlocal due, done, arrived_at
             now = time.monotonic()
             if data:
                 done, arrived_at = done + len(data), now
@@ -1822,12 +1819,12 @@ class Console:
             if size:
                 text = f"{done / size:.0%}, {(now - start) * (size / done - 1):.0f} s left"
             else:
-                text = (f"{totals.lines:,} lines, {totals.counts['flagged']:,} flagged, "
+                text = (f"{totals.position.lines:,} lines, {totals.counts['flagged']:,} flagged, "
                         f"last line {now - arrived_at:.0f} s ago")
-            with contextlib.suppress(OSError):      # asked each time: it can be resized
-                width = os.get_terminal_size(2).columns or width
             line = f"{printable(os.path.basename(totals.name))}: {text}"
-            self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
+            with contextlib.suppress(OSError):      # asked each time: it can be resized
+                width = os.get_terminal_size(2).columns or 80
+                self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
 
         return on_read
 
@@ -1844,7 +1841,8 @@ class Totals:
 
     def __init__(self, log, tell):
         self.log, self.name, self.tell = log, log.name, tell
-        self.position = Position()      # before the next Findings
+        self.position = Position()      # after the last Findings
+        self.lines_before = 0           # number of lines before the last Findings
         self.counts = Counter()         # events, purchases, skipped, unreadable, flagged, too_few
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
@@ -1852,13 +1850,9 @@ class Totals:
         self.held = []                  # messages that wait for the first event
         self.first = self.last = ""     # earliest and latest timestamp judged
 
-    @property
-    def lines(self):
-        """The number of lines of the log before the next Findings."""
-        return self.position.lines
-
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
+        self.lines_before = self.position.lines
         for place, line, kind, reason in findings.malformed:
             if not kind.startswith('event_type "'):     # such a line is read, but is no event
                 self.counts["unreadable"] += 1
@@ -1868,12 +1862,12 @@ class Totals:
                 kind = "of other kinds"
             self.kinds[kind] += 1
             if self.kinds[kind] <= self.lines_told and kind in islice(self.kinds, self.kinds_told):
-                self.held.append(f"{self.name}:{self.lines + place + 1}: skipped: {reason}")
+                self.held.append(f"{self.name}:{self.lines_before + place + 1}: skipped: {reason}")
             self.reason = self.reason or reason
         self.position.add(findings)
         self.counts.update(events=findings.events, purchases=findings.purchases,
                            skipped=len(findings.malformed), too_few=findings.too_few,
-                           flagged=len(flagged(findings)))
+                           flagged=sum(1 for purchase in findings.judged if purchase.flag))
         if self.counts["events"] or not self.log.is_file:
             self.tell_held()
         if findings.first:
@@ -1888,9 +1882,10 @@ class Totals:
 
     def skipped(self):
         """Return a message with the number of skipped lines, by kind, most frequent first."""
-        told = self.kinds.most_common(self.kinds_told)
-        rest = self.counts["skipped"] - sum(number for _, number in told)
-        kinds = [f"{number} {kind}" for kind, number in told] + [f"{rest} others"] * (rest > 0)
+        kinds = [f"{number} {kind}" for kind, number in self.kinds.most_common(self.kinds_told)]
+        if len(self.kinds) > self.kinds_told:
+            rest = sum(number for _, number in self.kinds.most_common()[self.kinds_told:])
+            kinds.append(f"{rest} others")
         return f"{self.name}: skipped {self.counts['skipped']}: {', '.join(kinds)}"
 
 
@@ -1918,12 +1913,7 @@ def unreadable(totals, ended=True, part=False):
     return f"{log.name}: {some if events else 'no line is an event'}: {kind}"
 
 
-def flagged(findings):
-    """Return the list of the flagged purchases (Judged) of Findings."""
-    return [purchase for purchase in findings.judged if purchase.flag]
-
-
-Context = namedtuple("Context", "detector batch_totals stream_totals console")
+Context = namedtuple("Context", "detector batch_totals stream_totals")
 Context.__doc__ = """What an output can use of its run."""
 
 
@@ -1945,14 +1935,11 @@ class Output(OutputFile):
 
     name = help = context = None
     needs = frozenset()
-    take = staticmethod(ignore)
+    take, tick = staticmethod(ignore), OutputFile.check_reader
 
     def __init__(self, path, waiting=ignore, warn=ignore):
         option = "OUTPUT" if self.name == "output" else f"--{self.name}"
         super().__init__(option, path, waiting, warn)
-
-    def tick(self):
-        self.check_reader()
 
 
 def with_fields(line, fields):
@@ -2042,14 +2029,12 @@ class Snapshot(Output):
     name, help = "snapshot", "write a batch log that stands for all that was read"
 
     def complete(self):
-        detector, position = self.context.detector, self.context.stream_totals.position
-        for lines in snapshot_lines(detector, position):
-            self.write(lines)
+        write_snapshot(self, self.context.detector, self.context.stream_totals.position)
         super().complete()
 
 
-def snapshot_lines(detector, position):
-    """Yield the text of a snapshot, some lines at a time."""
+def write_snapshot(file, detector, position):
+    """Write a snapshot to an OutputFile, some lines at a time."""
     ids, amounts = Memo(as_json, sys.maxsize), Memo(amount_text)
     rows = [(purchase, user) for user, purchases in detector.history.by_user.items()
             for purchase in purchases]
@@ -2057,17 +2042,17 @@ def snapshot_lines(detector, position):
     rows.sort(key=lambda row: row[0][1])
     rows.sort(key=lambda row: row[0][0])
     earliest = rows[0][0][0] if rows else "1970-01-01 00:00:00"
-    yield (f'{{"D":"{detector.degree}", "T":"{detector.least_tracked}", '
-           f'"stream_lines":"{position.lines}", "stream_first":"{position.first}", '
-           f'"stream_last":"{position.last}"}}\n')
+    file.write(f'{{"D":"{detector.degree}", "T":"{detector.least_tracked}", '
+               f'"stream_lines":"{position.lines}", "stream_first":"{position.first}", '
+               f'"stream_last":"{position.last}"}}\n')
     for user, friends in sorted(detector.social.friends.items()):
-        yield "".join(f'{{"event_type":"befriend", "timestamp":"{earliest}", '
-                      f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
-                      for friend in sorted(friends) if user < friend)
+        file.write("".join(f'{{"event_type":"befriend", "timestamp":"{earliest}", '
+                           f'"id1": {ids[user]}, "id2": {ids[friend]}}}\n'
+                           for friend in sorted(friends) if user < friend))
     for start in range(0, len(rows), 1000):
-        yield "".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
-                      f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
-                      for (timestamp, seq, amount), user in rows[start:start + 1000])
+        file.write("".join(f'{{"event_type":"purchase", "timestamp":"{timestamp}", '
+                           f'"id": {ids[user]}, "amount": "{amounts[amount]}"}}\n'
+                           for (timestamp, seq, amount), user in rows[start:start + 1000]))
 
 
 def save(detector, path):
@@ -2079,8 +2064,7 @@ def save(detector, path):
     try:
         file.open()
         file.lock()
-        for lines in snapshot_lines(detector, Position()):
-            file.write(lines)
+        write_snapshot(file, detector, Position())
         file.complete()
         file.replace()
     finally:
@@ -2290,9 +2274,8 @@ class Intervals(dict):
         equal numbers the one with the larger total comes first, then the earlier interval.
         """
         several = [item for item in sorted(self.items()) if item[1][column] > 1]
-        rows, order = [], itemgetter(column, column + 1)
-        for begin, (purchases, total, *flags) in nlargest(
-                20, several, key=lambda item: order(item[1])):
+        most, rows = nlargest(20, several, key=lambda item: item[1][column:column + 2]), []
+        for begin, (purchases, total, *flags) in most:
             mean, sd = map(money, flag_of(*flags)) if flags[0] else ("", "")
             rows.append((self.text(begin), purchases, money(total), flags[0], mean,
                          sd if flags[0] > 1 else ""))
@@ -2311,51 +2294,54 @@ class Report(Output):
         super().__init__(*arguments, **options)
         self.times, self.lines = Intervals(True), Intervals(False)
         self.seconds = Memo(seconds)
-        self.users, self.largest = Counter(), {}    # user -> number flagged; user -> largest amount
+        self.users, self.largest = Counter(), {}    # user -> number flagged; largest amount
         self.farthest = []              # the `dots` Rows farthest above their mean, in order
-        self.first_live_page = self.lines_shown = None      # its time; lines the last one shows
-        self.due = self.pause = 0       # time of the next live page; seconds between two of them
+        self.live_pages = self.write_live_pages()
+        self.lines_shown = None         # number of lines that the live page in place covers
 
     def take(self, findings):
-        lines_before = self.context.stream_totals.lines - findings.lines
         for place, _, user, timestamp, amount, flag, *_ in findings.judged:
-            before = lines_before + place
+            before = self.context.stream_totals.lines_before + place
             sums = (1, amount, 1, amount, amount * amount) if flag else (1, amount, 0, 0, 0)
             self.times.add(self.seconds[timestamp[:19]], sums)
             self.lines.add(before, sums)
             if flag:
                 self.users[user] += 1
                 self.largest[user] = max(amount, self.largest.get(user, amount))
-                insort(self.farthest, Row(flag.mean - amount, before + 1, timestamp, user,
-                                          amount, flag.mean, flag.sd))
+                insort(self.farthest,
+                       Row(flag.mean - amount, before + 1, timestamp, user, amount, *flag))
                 del self.farthest[self.dots:]
         if findings.judged:
             self.times.fit()
             self.lines.fit()
 
     def tick(self):
-        """Write a page of a live stream every 2 seconds, or every 32 if no lines are new.
+        super().tick()
+        if not self.direct:
+            next(self.live_pages)
+
+    def write_live_pages(self):
+        """Write a page every 2 seconds, or every 32 if no lines are new.  Yield until it is due.
 
         Writing takes at most 2 % of the time.  If a page cannot be written, only warn.
         """
-        super().tick()
-        begin, stream = time.monotonic(), self.context.stream_totals
-        idle = 30 if stream.lines == self.lines_shown else 0
-        if self.direct or begin < self.due + idle:
-            return
-        self.first_live_page = self.first_live_page or begin
-        # Browsers reload the page about as often as purchases are flagged, but only every 30 to
-        # 300 s, because a reload clears any text that the reader has selected.
-        between_flags = (begin - self.first_live_page) / (stream.counts["flagged"] + 1)
-        try:
-            self.show(round(min(max(between_flags, self.pause, 30), 300)))
-            self.lines_shown = stream.lines
-        except (OSError, Failure) as error:
-            self.warn(f"{self.called}: live page not written: "
-                                      f"{getattr(error, 'strerror', error)}")
-        end = time.monotonic()
-        self.pause = max(2, 50 * (end - begin))
-        self.due = end + self.pause
+        first, pause, stream = time.monotonic(), 0, self.context.stream_totals
+        while True:
+            begin = time.monotonic()
+            # Browsers reload the page about as often as purchases are flagged, but only every 30
+            # to 300 s, because a reload clears any text that the reader has selected.
+            between_flags = (begin - first) / (stream.counts["flagged"] + 1)
+            try:
+                self.show(round(min(max(between_flags, pause, 30), 300)))
+                self.lines_shown = stream.position.lines
+            except (OSError, Failure) as error:
+                reason = getattr(error, "strerror", error)
+                self.warn(f"{self.called}: live page not written: {reason}")
+            end = time.monotonic()
+            pause = max(2, 50 * (end - begin))
+            while time.monotonic() < end + pause + (
+                    30 if stream.position.lines == self.lines_shown else 0):
+                yield
 
     def show(self, reload=None):
         """Replace the live page with the page so far."""
@@ -2372,9 +2358,6 @@ class Report(Output):
     def complete(self):
         self.write(self.page())
         super().complete()
-
-    def replace(self):
-        super().replace()
         self.lines_shown = None
 
     def discard(self):
@@ -2387,25 +2370,26 @@ class Report(Output):
 
     def page(self, reload=None):
         """Return the page as HTML.  Browsers reload a live page every `reload` seconds."""
-        detector, batch, stream, _ = self.context
+        detector, batch, stream = self.context
         judged, flags, few = (stream.counts[key] for key in ("purchases", "flagged", "too_few"))
-        period = " to ".join(f"<time>{t}</time>" for t in sorted({stream.first, stream.last}))
+        times = " to ".join(f"<time>{t}</time>" for t in sorted({stream.first, stream.last}))
+        period = f" ({times})" if judged else ""
         too_few = f", {few:,} with fewer than 2 purchases to judge by" if few else ""
         logs = [legible(log.name, 4096).replace("/", "/<wbr/>") for log in (batch, stream)]
         refresh = as_of = ""
         if reload:
             refresh = f'<meta http-equiv="refresh" content="{reload}">'
-            as_of = (f"<p>This page is as of line {stream.lines:,} of the stream. It was written "
-                     f"at <time>{time.strftime('%Y-%m-%d %H:%M:%S %z')}</time> and is loaded again "
-                     f"every {reload} s. If it is more than {3 * reload} s old, the run has "
-                     "ended.</p>")
+            now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+            as_of = (f"<p>This page is as of line {stream.position.lines:,} of the stream. It was "
+                     f"written at <time>{now}</time> and is loaded again every {reload} s. "
+                     f"If it is more than {3 * reload} s old, the run has ended.</p>")
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 {refresh}<title>Anomalous purchases in {legible(stream.name)}</title>
 <style>{_STYLE}</style></head>
 <body><h1>Anomalous purchases</h1>
-<p>Purchases judged: <b>{judged:,}</b>{f" ({period})" * bool(judged)}{too_few}.
+<p>Purchases judged: <b>{judged:,}</b>{period}{too_few}.
 Flagged: <b>{flags:,}</b> ({money(10000 * flags // max(judged, 1))}%). The limit is
 {detector.limit} of the last T = {detector.tracked:,} purchases in the buyer’s network,
 D = {detector.degree:,} degrees. The sd (standard deviation) tells how far those amounts
@@ -2414,11 +2398,11 @@ Malformed lines skipped: {batch.counts["skipped"] + stream.counts["skipped"]:,}.
 Logs: {", ".join(logs)}.</p>
 {as_of}
 <div class="tables">
-{self.flagged()}</div>
+{self.tables()}</div>
 {self.charts() if judged else ""}</body></html>
 """
 
-    def flagged(self):
+    def tables(self):
         """Return the tables of flagged purchases, and of the users flagged more than once."""
         flags, users = self.context.stream_totals.counts["flagged"], self.users.most_common(20)
         return table(
@@ -2796,7 +2780,7 @@ class Run:
         if args.resume:
             stream_log.skip(position)
             stream.position, self.lines_before = position, position.lines
-        self.context = Context(detector, batch, stream, console)
+        self.context = Context(detector, batch, stream)
         for output in outputs:
             output.context = self.context
         self.outputs = outputs
@@ -2841,7 +2825,7 @@ class Run:
         If the system refuses processes or temporary files, and --jobs is not given, this process
         judges the whole shard.
         """
-        args, (detector, batch, totals, _) = self.args, self.context
+        args, (detector, batch, totals) = self.args, self.context
         log = totals.log
         jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch.log.size)
         boundaries = log.boundaries(jobs, args.shard)
@@ -2876,7 +2860,8 @@ class Run:
         if take:
             self.each(lambda output: output.take(findings), self.outputs)
         if self.args.strict and findings.malformed:
-            raise Failure(f"{totals.name}:{totals.lines + 1}: {totals.reason} (--strict)")
+            line = totals.lines_before + findings.malformed[-1].place + 1
+            raise Failure(f"{totals.name}:{line}: {totals.reason} (--strict)")
 
     def each(self, act, outputs):
         """Call act(output) for some outputs.  Give up those that fail, and tell their errors.
@@ -2993,7 +2978,8 @@ class Run:
         written = [output.called for output in self.outputs if output.written]
         if error and ending.files:
             ended = "" if isinstance(error, Stopped) else "; ended"
-            parts.append(f"{explained(error)}{ended} after line {totals.lines} of {totals.name}")
+            parts.append(f"{explained(error)}{ended} after line {totals.position.lines} "
+                         f"of {totals.name}")
             to = f" to {', '.join(placed)}" if self.failures else ""
             if placed:
                 parts.append(f"what was judged is written{to}")

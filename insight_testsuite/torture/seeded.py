@@ -265,7 +265,7 @@ FAULTS = [Fault(*fault) for fault in (
     ('sd if flags[0] > 1 else ""', "sd", "no sd of one purchase", "test_report.Figures"),
     ("zip(heads.split(\", \"), *rows) if any(column[1:])]", "zip(heads.split(\", \"), *rows)]",
      "no column that says nothing", "test_report"),
-    ("self.pause = max(2, 50 * (end - begin))", "self.pause = 2",
+    ("pause = max(2, 50 * (end - begin))", "pause = 2",
      "live pages take 2 % of the time", "test_report.Live"),
 
     # ---- files

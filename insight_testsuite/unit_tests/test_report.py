@@ -460,7 +460,7 @@ def direct(path, deviations=3, said=None):
                      for name in ("batch", "stream"))
     report = anomaly_detection.Report(path, warn=console.warn)
     report.context = anomaly_detection.Context(
-        anomaly_detection.Detector(2, 50, deviations), batch, stream, console)
+        anomaly_detection.Detector(2, 50, deviations), batch, stream)
     return report
 
 
