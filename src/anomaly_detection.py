@@ -2723,7 +2723,7 @@ class Run:
 
     def __init__(self, args, console, signals):
         self.args, self.console, self.signals = args, console, signals
-        self.context, self.outputs = None, []
+        self.outputs, self.snapshot = [], None  # all outputs but the snapshot; the snapshot
         self.failures = {}                      # failed output -> its error
         self.live = self.ended = False          # whether a live stream is judged; judging ended
         self.lines_before, self.times = 0, []   # lines that --resume skipped; when each step ended
@@ -2747,17 +2747,9 @@ class Run:
     def open(self):
         """Open the outputs and the logs, and read D and T."""
         args, console, look = self.args, self.console, self.signals.look
-        batch_place, stream_place = Place("BATCH", args.batch_log), Place("STREAM", args.stream_log)
-        outputs = [kind(path, self.wait, console.warn) for kind, path in args.outputs]
-        check_places([batch_place, stream_place, *outputs])
-        for output in outputs:
-            self.stack.callback(output.discard)
-            output.open()
-            if isinstance(output, Snapshot):
-                output.lock()
-            if output.old and not (args.resume and output.is_same(batch_place)):
-                refuse_log(output)
-        batch_log, stream_log = Log(batch_place, CHUNK, look), Log(stream_place, LIVE_PIECE, look)
+        places = Place("BATCH", args.batch_log), Place("STREAM", args.stream_log)
+        outputs = self.open_outputs(*places)
+        batch_log, stream_log = Log(places[0], CHUNK, look), Log(places[1], LIVE_PIECE, look)
         for log in batch_log, stream_log:
             self.stack.enter_context(log.file)
         if args.shard[1] > 1 and not stream_log.is_file:
@@ -2783,7 +2775,22 @@ class Run:
         self.context = Context(detector, batch, stream)
         for output in outputs:
             output.context = self.context
+        if args.snapshot:
+            self.snapshot = outputs.pop()
         self.outputs = outputs
+
+    def open_outputs(self, batch_place, stream_place):
+        """Return the outputs, opened.  What cannot work is refused before a log is read."""
+        outputs = [kind(path, self.wait, self.console.warn) for kind, path in self.args.outputs]
+        check_places([batch_place, stream_place, *outputs])
+        for output in outputs:
+            self.stack.callback(output.discard)
+            output.open()
+            if isinstance(output, Snapshot):
+                output.lock()
+            if not (self.args.resume and output.is_same(batch_place)):
+                refuse_log(output)
+        return outputs
 
     def load(self):
         """Build the state from the batch log.
@@ -2880,11 +2887,9 @@ class Run:
                     failed.append(error)
                     output.discard()
         if failed and not self.ended:
-            is_live = not self.context.stream_totals.log.is_file
-            if all(output in self.failures or isinstance(output, Snapshot)
-                   for output in self.outputs):
+            if all(output in self.failures for output in self.outputs):
                 end = Abandoned(explained(failed.pop()))
-            elif is_live and self.args.snapshot:
+            elif self.snapshot and not self.context.stream_totals.log.is_file:
                 end = failed.pop()
         for error in failed:
             self.console.warn(f"{explained(error)}; this output is given up")
@@ -2919,20 +2924,18 @@ class Run:
         one takes its place, and each is in its place on disk before the next one.  Only then is
         the snapshot, which may replace BATCH, even written.
         """
-        snapshots = [output for output in self.outputs if isinstance(output, Snapshot)]
-        others = [output for output in self.outputs if output not in snapshots]
-
         def ending():
-            return decide(error, self.live, list(self.failures.values()), bool(snapshots))
+            return decide(error, self.live, list(self.failures.values()), bool(self.snapshot))
 
         if ending().files:
-            self.place(others)
+            self.place(self.outputs)
         if ending().snapshot:       # a signal to all processes may have ended the readers, too
-            self.each(lambda output: output.check_reader(), others)
+            self.each(lambda output: output.check_reader(), self.outputs)
         if ending().snapshot:
-            self.place(snapshots)
-        done = self.outputs if ending().snapshot else others
-        placed = [output.called for output in done if output not in self.failures]
+            self.place([self.snapshot])
+        placed = [output.called for output in self.outputs if output not in self.failures]
+        if ending().snapshot:
+            placed.append(self.snapshot.called)
         if ending().files:
             self.summarize(placed)
         self.tell_ending(error, ending(), placed)
@@ -2974,9 +2977,10 @@ class Run:
 
     def tell_ending(self, error, ending, placed):
         """Tell what ended the run, if it was not the end of the logs, and what that means."""
-        parts, totals = [], self.context and self.context.stream_totals
+        parts = []
         written = [output.called for output in self.outputs if output.written]
         if error and ending.files:
+            totals = self.context.stream_totals
             ended = "" if isinstance(error, Stopped) else "; ended"
             parts.append(f"{explained(error)}{ended} after line {totals.position.lines} "
                          f"of {totals.name}")
@@ -2988,11 +2992,10 @@ class Run:
             if ending.status != 2:
                 but = f", but {', '.join(written)} may hold part of the results" if written else ""
                 parts.append("no output file is changed" + but)
-        *_, last = self.outputs or [None]
         # A snapshot that is in its place fails, too, if its folder cannot be synced.
-        stays = isinstance(last, Snapshot) and (last.direct or not last.written)
-        may_repeat = ending.files or self.live or written
-        if stays and not ending.snapshot and may_repeat and totals.counts["purchases"]:
+        old_stays = self.snapshot and (self.snapshot.direct or not self.snapshot.written)
+        delivered = (ending.files or self.live or written) and not ending.snapshot
+        if old_stays and delivered and self.context.stream_totals.counts["purchases"]:
             parts.append("no snapshot is written, so the next run judges these lines again")
         if parts:
             self.console.warn("; ".join(parts))

@@ -23,8 +23,9 @@ NOBODY = {"preexec_fn": partial(os.setuid, 65534)}
 QUICKLY = 5         # seconds: generous, since the machine may be busy; it takes 0.2 s
 
 
-def slow_flag(detector, user, amount):
+def slow_verdict(detector, user, amount, whole=False):
     time.sleep(0.1)
+    return None, 2, 0, 0
 
 
 class Table(unittest.TestCase):
@@ -294,7 +295,7 @@ class SignalsTest(MainTest, EndingTest):
         """As in the network of a hub: a chunk takes a minute. Live, only the lines already read are judged."""
         self.write("stream", b"".join(LINES) * 40)
         for stream, jobs in (self.stream, "1"), (self.stream, "3"), ("-", "1"):
-            with patch.object(anomaly_detection.Detector, "flag", slow_flag):
+            with patch.object(anomaly_detection.Detector, "verdict", slow_verdict):
                 process = self.start(self.batch, stream, self.output, "--jobs", jobs)
             if stream == "-":
                 self.feed(process, LINES * 10)      # which the pipe holds
@@ -318,7 +319,7 @@ class SignalsTest(MainTest, EndingTest):
     def test_one_to_the_whole_group(self):
         """As from a terminal: no worker is said to have died."""
         self.write("stream", b"".join(LINES) * 40)
-        with patch.object(anomaly_detection.Detector, "flag", slow_flag):
+        with patch.object(anomaly_detection.Detector, "verdict", slow_verdict):
             process = self.start(*self.files, "--jobs", "3", start_new_session=True)
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)

@@ -266,6 +266,8 @@ class Midway(OutputsTest):
         A worker's failure is none of an output's.
         """
         for (stage, name), jobs in product(product(("take", "complete", "replace"), OUTPUTS), ("1", "2")):
+            if (stage, name) == ("take", "snapshot"):
+                continue        # it takes nothing
             kind = next(kind for kind in anomaly_detection.OUTPUTS if kind.name == name)
 
             def fail(output, *arguments, act=getattr(kind, stage)):
