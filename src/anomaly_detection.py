@@ -1368,7 +1368,8 @@ def unpacked(file, name):
 
 
 ANOTHER_LOG = ("%s, so this is not the log that was read before (was it rotated? does `tail` lack "
-               "`-n +1`?); the same command without --resume reads it from its first line")
+               "`-n +1`?); after a rotation, run once with --resume over the rest of the old log, "
+               "then without --resume over this one")
 
 
 class Position:
@@ -2697,7 +2698,12 @@ def check_places(places):
 
 
 def first_kinds(head):
-    """Return what `line_kind` calls the first and the second line of a file's first bytes."""
+    """Return what `line_kind` calls the first and the second line of a file, which may be gzip,
+    from its first bytes."""
+    if head.startswith(b"\x1f\x8b"):
+        import zlib
+        with contextlib.suppress(zlib.error):
+            head = zlib.decompressobj(wbits=31).decompress(head, CHUNK)
     return [*map(line_kind, head.split(b"\n")[:2]), ""][:2]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gzip
 import os
 import signal
 import subprocess
@@ -532,7 +533,7 @@ class Refused(EndingTest):
             self.write(name, data)
         files = [self.path(name) for name in ("batch.json", "flagged.json", "stream.json")]
         self.assert_refused(*files, says="stream.json: is a log, which OUTPUT would replace")
-        for log in BATCH, STREAM, b"\xef\xbb\xbf" + STREAM, HEADER, friendship("1", "2"):
+        for log in BATCH, STREAM, b"\xef\xbb\xbf" + STREAM, HEADER, friendship("1", "2"), gzip.compress(BATCH * 5000):
             held = self.write("held", log)
             for option in "output", "notify", "verdicts", "report", "snapshot":
                 with self.subTest(log=log[:30], option=option):
