@@ -335,7 +335,7 @@ FAULTS = [Fault(*fault) for fault in (
      "half a processor is one", "test_parallel.Quota"),
 
     # ---- run
-    ('if head.startswith(b"\x1f\x8b"):', "if False:", "a compressed log is a log", "test_ending.Refused"),
+    (r'if head.startswith(b"\x1f\x8b"):', "if False:", "a compressed log is a log", "test_ending.Refused"),
     ('if first_kinds(head)[0] == "header":', "if False:", "swapped logs are told as such", "test_a_batch_log"),
     ("        self.require_events(totals)\n        self.newest", "        self.newest", "a batch log has an event", "LogKindTest"),
     ("        warned = not self.live\n", "        warned = True\n", "a live stream is warned of at once", "LogKindTest"),
