@@ -1218,7 +1218,8 @@ class Shapes:
     """
 
     def __init__(self):
-        self.known, self.begun, self.unknown, self.last = [], False, 0, deque(maxlen=16)
+        self.known, self.last = [], deque(maxlen=16)
+        self.unknown = 0        # readable lines without a known shape so far
 
     def read(self, text):
         """Return the COLUMNS of whole lines: lists with a text, or None, for each line.
@@ -1226,9 +1227,8 @@ class Shapes:
         "other" is (event type, list of fields) of a line without a known shape, (None, [kind,
         rest of the message]) of a malformed one, and None of the others and of blank lines.
         """
-        if text and not self.begun:     # learn from the first lines before all are read
-            self.begun = True
-            self.read(text[:text.find("\n", 4096) + 1])
+        if not self.unknown:            # learn from the first lines before all are read
+            self.read_others(text[:text.find("\n", 4096) + 1].split("\n"))
         names = [*chain.from_iterable(columns for _, columns in self.known), "other"]
         expression = "|".join([*(expression for expression, _ in self.known), "(.*)\n"])
         if text.isascii():              # the same for this text, but 10 % faster
@@ -1435,7 +1435,8 @@ class Log:
     def __init__(self, place, piece=CHUNK, look=ignore):
         self.name, self.piece, self.growing, self.look = place.called, piece, False, look
         self.start = self.size = 0
-        self.head = self.unread = b""       # first bytes; bytes of a pipe that `skip` put back
+        self.head = b""         # the first bytes, up to CHUNK or a little more
+        self.unread = b""       # bytes of a pipe that `skip` put back
         try:
             if place.path == "-":
                 self.file = open(0, "rb", buffering=0, closefd=False)
@@ -1447,6 +1448,7 @@ class Log:
                 if not self.start:
                     self.file = unpacked(self.file, self.name)
                 self.size = os.fstat(self.file.fileno()).st_size
+                self.head = os.pread(self.file.fileno(), CHUNK, self.start)
         except OSError as error:
             raise Failure(f"{self.name}: cannot be read: {error.strerror}", 2) from None
 
@@ -1487,9 +1489,6 @@ class Log:
             raise
         if data is None and position < stop:
             raise Failure(f"{self.name}: was truncated while it was read")
-        earlier = position - self.start
-        if data and earlier <= len(self.head) and earlier < CHUNK:
-            self.head = self.head[:earlier] + data
         on_read(data or b"")
         return data
 
@@ -1501,6 +1500,8 @@ class Log:
         if not wait_for(self.file):
             return b""
         data = self.file.read(self.piece)
+        if data and len(self.head) < CHUNK:
+            self.head += data
         return b"" if data is None else data or None    # None: another reader emptied the pipe
 
     def skip(self, position):
@@ -1508,13 +1509,12 @@ class Log:
         self.growing, line, number, rest = True, bytearray(), 0, b""
         while number < position.lines:
             data = self.read(self.start, self.size, ignore)
-            if data == b"":
-                continue                        # the pipe is empty
-            if data is None and not line:
-                raise Failure(f"{self.name}: {ANOTHER_LOG % f'it ends after line {number}'}", 2)
             self.start += len(data or b"")
-            # At the end of the log, the last line may lack its newline.
-            *whole, rest = (data or b"\n").split(b"\n", position.lines - number)
+            if data is None:
+                if not line:
+                    raise Failure(f"{self.name}: {ANOTHER_LOG % f'it ends after line {number}'}", 2)
+                data = b"\n"                    # the last line lacks its newline
+            *whole, rest = data.split(b"\n", position.lines - number)
             if whole:
                 whole[0] = bytes(line) + whole[0]
                 position.first = position.first or position.summary(whole[0])   # of version 1.2
@@ -1569,22 +1569,28 @@ def line_kind(line):
     return "event"
 
 
-def read_parameters(log, chunks, degree, tracked):
-    """Return (D, T, the header's fields, the chunks of a batch log with the header blanked out).
-
-    The header is the first line that is not blank.  `degree` and `tracked` override its D and T
-    unless they are None.  If both are given, the header may be missing.  Raises Failure.
-    """
-    not_blank = re.compile(rb"(?m)^(?!(\0|\xef\xbb\xbf)*[ \t\r]*$)")
-    number, line, rest = 0, b"", b""            # of the header; it; the lines after it
+def first_line(chunks):
+    """Return (number, line, rest): the number and the bytes of a log's first line that is not
+    blank, and the lines after it in its chunk.  If all are blank, number counts them."""
+    not_blank, number = re.compile(rb"(?m)^(?!(\0|\xef\xbb\xbf)*[ \t\r]*$)"), 0
     for data in chunks:
         match = not_blank.search(data)
         number += data.count(b"\n", 0, match and match.start())
         if match:
             line, _, rest = data[match.start():].partition(b"\n")
-            number += 1
-            break
-    header, both_given = {}, degree and tracked
+            return number + 1, line, rest
+    return number, b"", b""
+
+
+def read_state(log, chunks, degree, tracked, deviations):
+    """Return (an empty Detector, the Position in the stream, the chunks to replay) of a batch log.
+
+    The header, its first line that is not blank, is blanked out.  `degree` and `tracked` override
+    its D and T unless they are None.  If both are given, the header may be missing.  A Detector
+    with a larger T than the snapshot that it is loaded from has that snapshot's T as its
+    `least_tracked`.  Raises Failure.
+    """
+    header, (number, line, rest), both_given = {}, first_line(chunks), degree and tracked
     try:
         header = read_object(line.decode(errors="surrogateescape"))
         missing = [name for name, value in (("D", degree), ("T", tracked))
@@ -1598,19 +1604,6 @@ def read_parameters(log, chunks, degree, tracked):
             reason = kind_of_file(log.head, str(error), line) if line else "it is empty"
             raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
                           f"no valid D and T: {reason}", 2) from None
-    if both_given and line and ("event_type" in header or not ("D" in header or "T" in header)):
-        number, rest = number - 1, line + b"\n" + rest
-    blank_lines = chain(repeat(b"\n" * CHUNK, number // CHUNK), [b"\n" * (number % CHUNK) + rest])
-    return degree, tracked, header, chain(blank_lines, chunks)
-
-
-def read_state(log, chunks, degree, tracked, deviations):
-    """Return (an empty Detector, the Position in the stream, the chunks to replay) of a batch log.
-
-    The arguments are those of `read_parameters` and Detector.  A Detector with a larger T than the
-    snapshot that it is loaded from has that snapshot's T as its `least_tracked`.  Raises Failure.
-    """
-    degree, tracked, header, chunks = read_parameters(log, chunks, degree, tracked)
     detector = Detector(degree, tracked, deviations)
     try:
         position = Position.from_header(header)
@@ -1618,7 +1611,10 @@ def read_state(log, chunks, degree, tracked, deviations):
             detector.least_tracked = min(tracked, whole_number(header.get("T"), 2))
     except ValueError as error:
         raise Failure(f"{log.name}: {error}", 2) from None
-    return detector, position, chunks
+    if both_given and line and ("event_type" in header or not ("D" in header or "T" in header)):
+        number, rest = number - 1, line + b"\n" + rest      # it is no header
+    blank_lines = repeat(b"\n" * CHUNK, number // CHUNK)
+    return detector, position, chain(blank_lines, [b"\n" * (number % CHUNK) + rest], chunks)
 
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience evidence")
@@ -1747,11 +1743,11 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
         too_few += n < 2
         if "window" in needs:
             window = n, flag_of(n, total, squares) if n > 1 else None
+        if flag and "audience" in needs:
+            audience = detector.social.audience(user, detector.degree)
         evidence = detector.plain_window(user) if flag and "evidence" in needs else None
         detector.history.record(user, timestamp, amount)
         timestamps.append(when)
-        if flag and "audience" in needs:
-            audience = detector.social.audience(user, detector.degree)
         found = user, when, cents, flag, window, audience, evidence
         return found if flag or "every" in needs else None
 

@@ -166,7 +166,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("FILE | jq -c '.[]'", "FILE", "objects with commas between become lines", "test_kinds_of_files"),
     ("(gzip.open(file) if is_gzip else file)", "file", "logs may be compressed", "OneFileTest"),
     ("(os.fstat(file.fileno()).st_size or not magic)", "True", "a file in /proc has content", "OneFileTest"),
-    ("self.head = self.head[:earlier] + data", "self.head = data", "the head of a pipe comes in pieces", "LogKindTest"),
+    ("            self.head += data\n", "            self.head = data\n", "the head of a pipe comes in pieces", "LogKindTest"),
     ('whole_number(header.get("T"), 2, "T ")', 'whole_number(header.get("T"), 1, "T ")',
      "T is at least 2", "test_command_line.Settings"),
     ("                count, failure = place, error\n                break\n        except NO_MEMORY", "                count, failure = place, error\n        except NO_MEMORY",

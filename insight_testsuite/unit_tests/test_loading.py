@@ -211,8 +211,8 @@ class GrowthTest(unittest.TestCase):
             with self.subTest(header=header):
                 tracemalloc.start()
                 self.addCleanup(tracemalloc.stop)
-                _, _, _, chunks = anomaly_detection.read_parameters(
-                    SimpleNamespace(name="log", head=b""), iter([blank] * 9 + [b"\r\n" + header + b"x\n", b"y\n"]), 3, 4)
+                _, _, chunks = anomaly_detection.read_state(
+                    SimpleNamespace(name="log", head=b""), iter([blank] * 9 + [b"\r\n" + header + b"x\n", b"y\n"]), 3, 4, 3)
                 lines = [len(found.malformed) + 1j * found.lines for found in replay(chunks, Detector(1, 2))]
                 self.assertEqual(sum(lines), 2 + (header[2:3] == b"e") + 1j * (9 * 60002 + 4))
                 self.assertLess(tracemalloc.get_traced_memory()[1], 20e6)
