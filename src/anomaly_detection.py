@@ -1879,11 +1879,11 @@ class Totals:
 
     def skipped(self):
         """Return a message with the number of skipped lines, by kind, most frequent first."""
-        kinds = [f"{number} {kind}" for kind, number in self.kinds.most_common(self.kinds_told)]
-        if len(self.kinds) > self.kinds_told:
-            rest = sum(number for _, number in self.kinds.most_common()[self.kinds_told:])
-            kinds.append(f"{rest} others")
-        return f"{self.name}: skipped {self.counts['skipped']}: {', '.join(kinds)}"
+        kinds = self.kinds.most_common()
+        told = [f"{number} {kind}" for kind, number in kinds[:self.kinds_told]]
+        if rest := sum(number for _, number in kinds[self.kinds_told:]):
+            told.append(f"{rest} others")
+        return f"{self.name}: skipped {self.counts['skipped']}: {', '.join(told)}"
 
 
 def unreadable(totals, ended=True, part=False):
@@ -1910,8 +1910,8 @@ def unreadable(totals, ended=True, part=False):
     return f"{log.name}: {some if events else 'no line is an event'}: {kind}"
 
 
+# What an output can use of its run.
 Context = namedtuple("Context", "detector batch_totals stream_totals")
-Context.__doc__ = """What an output can use of its run."""
 
 
 class Output(OutputFile):
@@ -1964,8 +1964,13 @@ def flag_fields(flag):
     return {"mean": mean, "sd": sd}
 
 
-class JudgedLines(Output):
-    """The lines of purchases that were judged, each with the `fields` of this output."""
+class FlaggedPurchases(Output):
+    """The lines of flagged purchases, each with the `fields` of this output at its end.
+
+    A subclass that needs "every" purchase writes the lines of all.
+    """
+
+    name, help = "output", 'the flagged purchases ("-": standard output)'
 
     def take(self, findings):
         for purchase in findings.judged:
@@ -1976,10 +1981,6 @@ class JudgedLines(Output):
         return flag_fields(purchase.flag)
 
 
-class FlaggedPurchases(JudgedLines):
-    name, help = "output", 'the flagged purchases ("-": standard output)'
-
-
 class Rejects(Output):
     name, help = "rejects", "write every malformed line"
 
@@ -1988,7 +1989,7 @@ class Rejects(Output):
             self.write(malformed.line + "\n", "surrogateescape")
 
 
-class Notify(JudgedLines):
+class Notify(FlaggedPurchases):
     name, help = "notify", "write each flagged purchase with the users to notify"
     needs = {"audience"}
 
@@ -1997,7 +1998,7 @@ class Notify(JudgedLines):
         return {**flag_fields(purchase.flag), "feed": feed, "recommend": recommend}
 
 
-class Verdicts(JudgedLines):
+class Verdicts(FlaggedPurchases):
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
     needs = {"every", "window"}
 
@@ -2006,7 +2007,7 @@ class Verdicts(JudgedLines):
         return {"window": n, **flag_fields(flag), "flagged": as_json(bool(purchase.flag))}
 
 
-class Evidence(JudgedLines):
+class Evidence(FlaggedPurchases):
     name, help = "evidence", "write each flagged purchase with the purchases of its window"
     needs = {"evidence"}
     ids, amounts = Memo(as_json), Memo(amount_text)
@@ -2106,7 +2107,7 @@ figure { margin: 0 36px 0 64px } section { max-width: 100% }
   linear-gradient(270deg, Canvas 50%, #0000), no-repeat 100% 0 / 16px 100%
   linear-gradient(270deg, #8888, #0000) }
 table { border-collapse: collapse; font-size: 14px; width: max-content }
-td, thead th, time, span { white-space: nowrap }
+td, thead th, time { white-space: nowrap }
 th, td { padding: 3px 0; text-align: right; font-weight: 400; border-bottom: 1px solid #8884 }
 th + *, td + * { padding-left: 1.5em }
 thead th { position: sticky; top: 0; background: Canvas }
@@ -2153,12 +2154,12 @@ def table(name, caption, count, heads, rows):
         return ""
     columns = [column for column in zip(heads.split(", "), *rows) if any(column[1:])]
     heads, *rows = zip(*columns)
-    columns = "".join(f'<th scope="col">{head}</th>' for head in heads)
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     row = '<tr><th scope="row">%s</th>' + "<td>%s</td>" * (len(heads) - 1) + "</tr>\n"
     body = "".join(row % tuple(map(legible, values)) for values in rows)
     part = f"{len(rows)} of {count:,}" if len(rows) < count else ""
     return f"""<section><h2>{caption} <small>{part}</small></h2>
-<div tabindex="0"><table id="{name}" aria-label="{caption}"><thead><tr>{columns}</tr></thead>
+<div tabindex="0"><table id="{name}" aria-label="{caption}"><thead><tr>{head}</tr></thead>
 <tbody>
 {body}</tbody></table></div></section>
 """
@@ -2201,7 +2202,8 @@ class Intervals(dict):
     """
 
     def __init__(self, over_time):
-        self.over_time, self.size = over_time, 1
+        self.over_time, self.size, self.length = over_time, 1, ""       # length: the size's name
+        self.begin = self.end = 0       # positions where the axis begins and ends
         self.sizes, self.limit, self.since = (
             (_TIMES, 240, "from") if over_time else (_LINES, 120, "after line"))
 
@@ -2244,26 +2246,29 @@ class Intervals(dict):
 
     def chart(self):
         """Return a chart of the intervals: purchases over time, or flagged ones over lines."""
+        column, what, style = 2, "Flagged purchases", ""
         if self.over_time:
-            column, title = 0, f"Purchases per {self.length}"
-            words = ("The dots above are for flagged ones. Larger dots stand for more."
-                     if any(sums[2] for sums in self.values()) else "None is flagged.")
-        else:
-            column, title = 2, f"Flagged purchases per {self.length}"
+            column, what, style = 0, "Purchases", _BAR
+        words = "The dots above are for flagged ones. Larger dots stand for more."
+        if not self.over_time:
             words = "Time hardly tells the purchases apart, so the charts follow the lines."
+        elif not any(sums[2] for sums in self.values()):
+            words = "None is flagged."
         most = max(sums[column] for sums in self.values())
         step = next(n for n in _ROUND if 4 * n >= most)
         y_ticks = [(200 - 200 * n / most, f"{n:,}") for n in range(0, most + 1, step)]
         width, marks = self.across(self.begin + self.size), []
         for begin, sums in sorted(self.items()):
+            purchases, _, flagged, *_ = sums
             x, height = self.across(begin), 200 * sums[column] / most
             shapes = (f'<rect x="{x:.2f}%" y="{200 - height:.1f}" height="{height:.1f}" '
-                      f'width="{width + .05:.2f}%"{_BAR * self.over_time}/>')
-            if self.over_time and sums[2]:
-                shapes += (f'<circle cx="{x + width / 2:.2f}%" cy="-16" '
-                           f'r="{2 + 3.5 * log10(1 + sums[2]):.1f}"/>')
+                      f'width="{width + .05:.2f}%"{style}/>')
+            if self.over_time and flagged:
+                radius = 2 + 3.5 * log10(1 + flagged)
+                shapes += f'<circle cx="{x + width / 2:.2f}%" cy="-16" r="{radius:.1f}"/>'
             marks.append((f"the {self.length} {self.since} {self.text(begin)}: "
-                          f"purchases {sums[0]:,}, flagged {sums[2]:,}", shapes))
+                          f"purchases {purchases:,}, flagged {flagged:,}", shapes))
+        title = f"{what} per {self.length}"
         return chart("intervals", title, words, self.ticks(), y_ticks, marks)
 
     def ranking(self, name, what, column):
@@ -2401,18 +2406,17 @@ Logs: {", ".join(logs)}.</p>
 
     def tables(self):
         """Return the tables of flagged purchases, and of the users flagged more than once."""
-        flags, users = self.context.stream_totals.counts["flagged"], self.users.most_common(20)
-        return table(
-            "flagged", "Flagged purchases, farthest above their mean first", flags,
-            "user, timestamp, amount, above mean, sd above mean, "
-            "network mean, network sd, line",
-            [(row.user, row.timestamp, money(row.amount), money(-row.below_mean),
-              money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞",   # one decimal
-              money(row.mean), money(row.sd), str(row.line)) for row in self.farthest[:200]]
-        ) + table(
-            "users", "Users flagged more than once", sum(n > 1 for n in self.users.values()),
-            "user, flagged, largest",
-            [(user, number, money(self.largest[user])) for user, number in users if number > 1])
+        figures = "amount, above mean, sd above mean, network mean, network sd"
+        rows = [(row.user, row.timestamp, money(row.amount), money(-row.below_mean),
+                 money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞",    # one decimal
+                 money(row.mean), money(row.sd), str(row.line)) for row in self.farthest[:200]]
+        users = [(user, number, money(self.largest[user]))
+                 for user, number in self.users.most_common() if number > 1]
+        return table("flagged", "Flagged purchases, farthest above their mean first",
+                     self.context.stream_totals.counts["flagged"],
+                     f"user, timestamp, {figures}, line", rows) + table(
+            "users", "Users flagged more than once", len(users),
+            "user, flagged, largest", users[:20])
 
     def charts(self):
         """Return charts and rankings of intervals: of lines if any purchase is flagged and one
@@ -2429,9 +2433,6 @@ Logs: {", ".join(logs)}.</p>
 
     def amounts(self, axis):
         """Return the chart of the flagged amounts, each with its mean and limit."""
-        def position(row):
-            return self.seconds[row.timestamp[:19]] if axis.over_time else row.line - 1
-
         def y(cents):
             return 200 - 200 * log10(max(cents, low) / low) / log10(high / low)
 
@@ -2440,12 +2441,12 @@ Logs: {", ".join(logs)}.</p>
         low = max(n for n in _ROUND if n <= least)
         high = next(n for n in _ROUND if n > max(low, *(row.amount for row in rows)))
         grid = [n for n in _ROUND if low <= n <= high]
-        y_ticks = [(y(n), "≤ " * (n == 1) + money(n).replace(".00", ""))
+        y_ticks = [(y(n), ("≤ " if n == 1 else "") + money(n).replace(".00", ""))
                    for n in grid[::-(-len(grid) // 8)]]
-        together, placed = Counter(map(position, rows)), Counter()
-        for row in rows:
+        positions = [seconds(row.timestamp) if axis.over_time else row.line - 1 for row in rows]
+        together, placed = Counter(positions), Counter()
+        for row, begin in zip(rows, positions):
             # Spread the purchases at one position evenly over the rest of its interval.
-            begin = position(row)
             room = axis.size - begin % axis.size
             x = axis.across(begin + room * placed[begin] / together[begin])
             placed[begin] += 1
@@ -2456,10 +2457,10 @@ Logs: {", ".join(logs)}.</p>
                 f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{y(row.mean):.1f}" '
                 f'y2="{y(limit):.1f}" stroke="currentColor" stroke-opacity=".4"/>'
                 f'<circle cx="{x:.2f}%" cy="{y(row.amount):.1f}" r="3"/>'))
-        some = len(rows) < self.context.stream_totals.counts["flagged"]
-        words = f"The {len(rows)} farthest above their mean. " * some + (
-            "On a logarithmic scale, each above a line from its mean to its limit, "
-            f"{detector.limit}.")
+        words = ("On a logarithmic scale, each above a line from its mean to its limit, "
+                 f"{detector.limit}.")
+        if len(rows) < self.context.stream_totals.counts["flagged"]:
+            words = f"The {len(rows)} farthest above their mean. {words}"
         return chart("amounts", "Flagged amounts", words, axis.ticks(), y_ticks, marks)
 
 
