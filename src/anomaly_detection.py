@@ -1343,25 +1343,27 @@ def kind_of_file(head, reason, lines=b""):
     return reason
 
 
-def unpacked(file, name):
+def unpacked(file, name, look):
     """Return a regular file or, if it is gzip, an unnamed one with its unpacked content.
 
     A file with content whose size the system gives as 0, as in /proc, is copied into an unnamed
-    one.  Raises Failure if that is not possible.
+    one.  look() is called for each piece.  Raises Failure if the file cannot be unpacked.
     """
     magic = os.pread(file.fileno(), 2, 0)
     is_gzip = magic == b"\x1f\x8b"
     if not is_gzip and (os.fstat(file.fileno()).st_size or not magic):
         return file
     import gzip
-    import shutil
     import tempfile
+    import zlib
     try:
         copy = tempfile.TemporaryFile()
         with file, (gzip.open(file) if is_gzip else file) as source:
-            shutil.copyfileobj(source, copy)
+            while data := source.read(CHUNK):
+                look()
+                copy.write(data)
         copy.flush()
-    except Exception as error:          # gzip and zlib have their own exceptions
+    except (OSError, EOFError, zlib.error) as error:
         action = "unpacked (gzip)" if is_gzip else "copied"
         raise Failure(f"{name}: cannot be {action}: {explained(error)}", 2) from None
     return copy
@@ -1446,7 +1448,7 @@ class Log:
             if self.is_file:
                 self.start = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
                 if not self.start:
-                    self.file = unpacked(self.file, self.name)
+                    self.file = unpacked(self.file, self.name, look)
                 self.size = os.fstat(self.file.fileno()).st_size
                 self.head = os.pread(self.file.fileno(), CHUNK, self.start)
         except OSError as error:
