@@ -398,7 +398,7 @@ class TakingItsPlace(MainTest, EndingTest):
     def test_a_read_that_fails(self):
         """Of a log: nothing is changed, and the line names it."""
         pread = os.pread
-        for name, (part, status) in product(("batch", "stream", "output"), ((0, 2), (1, 1))):
+        for name, (part, status) in product(("batch", "stream", "output"), ((0, 2), (2, 1))):
             reads = []
 
             def reading(fd, size, position):
@@ -408,7 +408,7 @@ class TakingItsPlace(MainTest, EndingTest):
                         raise OSError(errno.EIO, os.strerror(errno.EIO))
                 return pread(fd, size, position)
 
-            if (name, part) != ("output", 1):
+            if (name, part) != ("output", 2):
                 with patch("os.pread", reading):
                     said = self.main("--quiet", *self.files, "--jobs", 1, status=status)
                 self.assertRegex(said, "%s: .*Input/output error" % self.path(name))
