@@ -12,10 +12,10 @@ The algorithm.  Friendships are a dict of sets, and each user's purchases a sort
 list or deque of at most T tuples (timestamp, seq, amount).  For each purchase a
 breadth-first search lists the network (`SocialNetwork.network`), and a k-way
 merge of the users' histories yields the last T amounts (`PurchaseHistory.last`).
-The algorithm notes before `Detector` describe the short-cuts.
-
-Arithmetic on amounts is exact: they are cents, as int, or as Fraction if finer
-than a cent.  No float decides a flag or prints an amount.
+This takes O(F + U + T log U) for the U users and F friendships within D degrees.
+`Detector.plain_flag` is the rule, and the notes before `Detector` describe its
+short-cuts.  Amounts are exact cents: int, or Fraction if finer than a cent.  No
+float decides a flag or prints an amount.
 
 The path of a line from the log to the outputs:
 
@@ -67,9 +67,8 @@ from itertools import accumulate, chain, combinations, compress, count, islice, 
 from math import isqrt, log10
 from operator import add, eq, itemgetter, mul
 
-__all__ = ["Detector", "load", "save", "read_event", "Flag", "Malformed", "Failure",
-           "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars",
-           "main"]
+__all__ = ["Detector", "load", "save", "read_event", "Flag", "Malformed", "Failure", "main",
+           "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars"]
 __version__ = "1.3.0"
 
 
@@ -117,9 +116,9 @@ def amount_in_cents(text):
 def normalized_timestamp(text):
     """Return a timestamp in UTC as text that sorts by time.  Equal times give equal texts.
 
-    The text is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.
-    Raises Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally
-    with T for the blank, a fraction after `.` or `,` and a zone: Z, UTC, +02:00, +0200 or +02.
+    It is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.  Raises
+    Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally with
+    T for the blank, a fraction after `.` or `,` and a zone: Z, UTC, +02:00, +0200 or +02.
 
     >>> normalized_timestamp("2017-06-13T01:33:01,50+02:00")
     '2017-06-12 23:33:01.5'
@@ -185,7 +184,7 @@ def amount_text(cents):
     return f"{dollars(cents / Fraction(10) ** exponent)}e{exponent}"
 
 
-# as_json(a text, a list of texts or a bool) returns JSON, with only the escapes that JSON requires.
+# as_json(text, list of texts or bool) returns JSON, with only the escapes that JSON requires.
 as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -195,14 +194,14 @@ def quoted(text):
 
 
 def printable(text):
-    """Return text with its unprintable characters escaped, such as those that move the cursor."""
+    """Return text with unprintable characters escaped, such as those that move the cursor."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class Memo(dict):
     """A dict with Memo(function)[x] == function(x), which is cleared after `limit` results.
 
-    Most amounts and timestamps of a log recur.  A hit takes half the time of an `lru_cache` hit.
+    A hit takes half the time of an `lru_cache` hit.
     """
 
     def __init__(self, function, limit=1 << 16):
@@ -233,15 +232,7 @@ class SocialNetwork:
 
     def __init__(self):
         self.friends = defaultdict(set)     # user -> set of friends, never an empty one
-        # user -> friends, few of them as a tuple, which makes searches 20 % faster.  A Memo of the
-        # bound method would be a cycle, and the program runs without gc.
-        self.neighbors = Memo(partial(self.compact, self.friends), sys.maxsize)
-
-    @staticmethod
-    def compact(friends, user):
-        """Return `friends.get(user, ())`, as a tuple if the user has fewer than 256 friends."""
-        users = friends.get(user, ())
-        return tuple(users) if len(users) < 256 else users
+        self.neighbors = Neighbors(self.friends)
 
     def befriend(self, id1, id2):
         """Make two users friends.  Raises Malformed if they are the same user."""
@@ -266,7 +257,7 @@ class SocialNetwork:
     def change(self, event_types, ids1, ids2):
         """Apply "befriend" and "unfriend" events of different users, given as columns.
 
-        Equals `for name, id1, id2 in zip(event_types, ids1, ids2): getattr(self, name)(id1, id2)`.
+        Equals `for name, *ids in zip(event_types, ids1, ids2): getattr(self, name)(*ids)`.
         """
         ids1, ids2 = (map(same_text.__getitem__, ids) for ids in (ids1, ids2))
         for event_type, id1, id2 in zip(event_types, ids1, ids2):
@@ -284,8 +275,8 @@ class SocialNetwork:
     def rings(self, user, degree):
         """Yield the sets of users at distance 1, 2, ..., degree from the user.
 
-        Stops before the first empty set.  Callers must not change the set at distance 1, which
-        is the user's own set of friends.
+        Stops before the first empty set.  Callers must not change the first set, which is the
+        user's own set of friends.
         """
         seen, ring = {user}, self.friends.get(user)
         while ring and degree:
@@ -309,8 +300,8 @@ class SocialNetwork:
     def ball(self, user, degree, budget=sys.maxsize):
         """Return (ball, hops_left).  The ball is the users at distance 1..degree - hops_left.
 
-        The search stops early, with hops_left > 0, at a distance with more than budget / 8 users
-        or more than `budget` friendships.  (With budget / 2 instead, D = 3 takes 20-60 % longer.)
+        The search stops early, with hops_left > 0, at a distance with more than budget / 8
+        users or more than `budget` friendships.  (With budget / 2, D = 3 takes 20-60 % longer.)
         Callers must not change the ball, which can be the user's own set of friends.
         """
         ball = ring = self.friends.get(user, set())
@@ -321,7 +312,7 @@ class SocialNetwork:
                 inner, ball = ball, ball.union(*map(neighbors_of, ring))
                 ball.discard(user)
                 ring = ball - inner if hops_left > 1 else ()
-            else:       # as above, but in place: a copy at each distance would take quadratic time
+            else:       # the same in place: a copy at each distance would take quadratic time
                 ring = set().union(*map(neighbors_of, ring)) - ball
                 ring.discard(user)
                 ball |= ring
@@ -329,12 +320,28 @@ class SocialNetwork:
         return ball, hops_left
 
 
+class Neighbors(dict):
+    """A dict of user -> `friends.get(user, ())`, as a tuple if these are fewer than 256.
+
+    With sets instead of tuples, judging takes 15 % longer if D = 3.
+    """
+
+    def __init__(self, friends):
+        super().__init__()
+        self.friends = friends
+
+    def __missing__(self, user):
+        users = self.friends.get(user, ())
+        self[user] = users = tuple(users) if len(users) < 256 else users
+        return users
+
+
 class NetworkMembership(dict):
     """A dict of v -> `v in social.network(user, degree)`, which avoids listing the network.
 
-    ball and hops_left are what social.ball(user, degree, ...) returned: the network is the users
-    at most hops_left steps from the ball, except `user`.  After `budget` users have been
-    tested or met in searches, the network is listed.
+    ball and hops_left are what social.ball(user, degree, ...) returned: the network is the
+    users at most hops_left steps from the ball, except `user`.  After `budget` users have been
+    tested or met in searches, as in long chains of users, the network is listed.
     """
 
     def __init__(self, social, user, degree, ball, hops_left, budget):
@@ -560,8 +567,8 @@ Flag = namedtuple("Flag", "mean sd")
 def flag_of(n, total, squares):
     """Return the Flag of n amounts, given by their sum and sum of squares.
 
-    mean = total/n and sd = sqrt(V)/n, where V = n*squares - total**2, both truncated toward zero
-    to whole cents.  floor(sqrt(V)/n) == isqrt(floor(V)) // n.
+    mean = total/n and sd = sqrt(V)/n, where V = n*squares - total**2, both truncated toward
+    zero to whole cents.  floor(sqrt(V)/n) == isqrt(floor(V)) // n.
 
     >>> flag_of(3, 1683 + 5928 + 1120, 1683**2 + 5928**2 + 1120**2)
     Flag(mean=2910, sd=2146)
@@ -571,7 +578,7 @@ def flag_of(n, total, squares):
 
 
 def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
-    """Return whether amount <= mean + N sd in every window of up to `size` amounts that contains
+    """Return whether amount <= mean + N sd in every window of up to `size` amounts that holds
     n known ones.  These are given by their sum and sum of squares, and N by N^2 = a/b.
 
     With n == size this is the rule itself.  Let the known amounts have mean m and standard
@@ -587,32 +594,25 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
         over <= 0 or b * size * over * over <= known * (n * squares - total * total))
 
 
-# Algorithm notes for finding the window, the last T purchases of a network of n users.
-#
-# The general way lists the network by breadth-first search and merges its users' histories:
-# O(users and friendships within D degrees + T log n).  Three short-cuts replace parts of it.
+# Algorithm notes.  Three short-cuts find the window, the last T purchases of a network of n users,
+# without listing the network and merging its users' histories.
 #
 # RecentPurchases keeps about the last 16,000 purchases of all users in order, on 8 pages.  If
 # U users have bought, all equally often, the window lies in the last `span` = T U / n purchases:
 # 1,700 if T = 50, U = 10,000 and n = 300.  `walk` goes back through these purchases and tests
 # whether each buyer belongs to the network.  `look_up` looks up each of the n users on each
-# page.  Neither visits n histories.
-# A purchase with an older timestamp than others is inserted in order: into its user's history,
-# moving up to T entries, and into a page, moving up to 4,096.  A purchase older than all others
-# of its user becomes the first one, or is dropped at once if the user already has T.  A purchase
-# older than the first page is put on no page.  So the pages hold the network's newest purchases.
-# If these are fewer than T, the next source adds older ones (`window_sources`).
+# page.  Neither visits n histories.  A purchase with an older timestamp than others is inserted
+# in order, moving up to T entries of its user's history, and up to 4,096 of a page.
 #
-# The network is not listed if there are too many users or friendships at some distance (`ball`).
+# If there are too many users or friendships at some distance, the network is not listed (`ball`).
 # The users found until then are the ball.  A buyer whom `walk` meets belongs to the network if
 # and only if a search from the buyer meets the ball within the remaining degrees
-# (NetworkMembership).  `walk` meets a few dozen buyers, so the cost hardly grows with D.  If
-# these searches exceed a budget, as in long chains of users, the network is listed after all.
+# (NetworkMembership).  `walk` meets a few dozen buyers, so the cost hardly grows with D.
 #
-# A part of the window often proves that a purchase is normal.  Unknown amounts cannot lower
-# the mean far without raising the sd: if 10 of 50 amounts have mean m and sd s, then mean + 3 sd of
-# all 50 is at least m + s (`cannot_be_flagged`).  This settles 9 of 10 purchases.  Therefore
-# the sources are lazy, and `window` takes batches from them, T / 5 amounts first.
+# A part of the window often proves that a purchase is normal.  Unknown amounts cannot lower the
+# mean far without raising the sd: if 10 of 50 amounts have mean m and sd s, then mean + 3 sd
+# of all 50 is at least m + s (`cannot_be_flagged`).  This settles 9 of 10 purchases.  Therefore
+# `window` takes the amounts in batches from lazy sources, T / 5 amounts first.
 
 def check_texts(**arguments):
     """Raise TypeError or ValueError that names the first argument that is no text, or empty."""
@@ -626,8 +626,8 @@ def check_texts(**arguments):
 class Detector:
     """Judges each purchase against the earlier purchases in its buyer's network.
 
-    degree and tracked, ints, are D (>= 1) and T (>= 2) of the rule.  A purchase is flagged above
-    mean + deviations * sd, where deviations (>= 0) is anything that Fraction() accepts.
+    degree and tracked, ints, are D (>= 1) and T (>= 2) of the rule.  A purchase is flagged
+    above mean + deviations * sd, where deviations (>= 0) is anything that Fraction() accepts.
     Raises ValueError for other values.
 
     Ids, timestamps and amounts are texts as in the logs.  The methods that take them raise
@@ -661,7 +661,7 @@ class Detector:
         if deviations < 0:
             raise ValueError(f"deviations is {deviations}, not a number from 0 up")
         self.degree, self.tracked, self.deviations = degree, tracked, deviations
-        self.least_tracked = tracked    # of this Detector and of the snapshots that it comes from
+        self.least_tracked = tracked    # of this Detector and of snapshots that it comes from
         self.skipped, self.reason = 0, ""           # see `load`
         self.deviations_squared = deviations.numerator ** 2, deviations.denominator ** 2
         self.social, self.history = SocialNetwork(), PurchaseHistory(tracked)
@@ -682,8 +682,7 @@ class Detector:
         self.history.record(user, timestamp, amount)
 
     def purchase(self, user, timestamp, amount):
-        """Judge a purchase, then record it.  Return the Flag of its window if it is anomalous,
-        else None."""
+        """Judge a purchase, then record it.  Return its `plain_flag`."""
         check_texts(user=user, timestamp=timestamp, amount=amount)
         flag, *_ = self.verdict(user, self.history.amounts[amount])
         self.record(user, timestamp, amount)
@@ -735,7 +734,7 @@ class Detector:
 
     def window(self, user):
         """Yield the amounts of `history.last(social.network(user, degree), tracked)` in batches,
-        not always in that order.  Batches are lists of T / 5 amounts, then 2 T / 5, and so on.
+        not always in that order: T / 5 amounts, then 2 T / 5, and so on.
         """
         found, batch_size = 0, max(self.tracked // 5, 2)
         for source in self.window_sources(user):
@@ -761,7 +760,7 @@ class Detector:
         ball, hops_left = self.social.ball(user, self.degree, budget)
         if not ball:
             return
-        recent_purchases, network = history.recent_purchases(), ball    # only a part, if hops_left
+        recent_purchases, network = history.recent_purchases(), ball    # a part, if hops_left
         span = users_times_tracked // len(ball)
         if hops_left:
             membership = NetworkMembership(
