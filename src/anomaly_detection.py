@@ -2054,20 +2054,26 @@ def write_snapshot(file, detector, position):
                            for (timestamp, seq, amount), user in rows[start:start + 1000]))
 
 
+@contextlib.contextmanager
+def replacing(file):
+    """Open an OutputFile, and replace the old content once the `with` statement's body is done."""
+    try:
+        file.open()
+        yield file
+        file.complete()
+        file.replace()
+    finally:
+        file.discard()
+
+
 def save(detector, path):
     """Write the snapshot of a Detector, which replaces an old file once it is complete.
 
     Raises Failure if it cannot be opened, or if a run is using it, and OSError if writing fails.
     """
-    file = OutputFile("--snapshot", path)
-    try:
-        file.open()
+    with replacing(OutputFile("--snapshot", path)) as file:
         file.lock()
         write_snapshot(file, detector, Position())
-        file.complete()
-        file.replace()
-    finally:
-        file.discard()
 
 
 def load(path, degree=None, tracked=None, deviations=3):
@@ -2247,11 +2253,10 @@ class Intervals(dict):
 
     def chart(self):
         """Return a chart of the intervals: purchases over time, or flagged ones over lines."""
-        column, what, style = 2, "Flagged purchases", ""
-        if self.over_time:
-            column, what, style = 0, "Purchases", _BAR
+        column, what, style = 0, "Purchases", _BAR
         words = "The dots above are for flagged ones. Larger dots stand for more."
         if not self.over_time:
+            column, what, style = 2, "Flagged purchases", ""
             words = "Time hardly tells the purchases apart, so the charts follow the lines."
         elif not any(sums[2] for sums in self.values()):
             words = "None is flagged."
@@ -2277,8 +2282,9 @@ class Intervals(dict):
         equal numbers the one with the larger total comes first, then the earlier interval.
         """
         several = [item for item in sorted(self.items()) if item[1][column] > 1]
-        most, rows = nlargest(20, several, key=lambda item: item[1][column:column + 2]), []
-        for begin, (purchases, total, *flags) in most:
+        several.sort(key=lambda item: item[1][column:column + 2], reverse=True)
+        rows = []
+        for begin, (purchases, total, *flags) in several[:20]:
             mean, sd = map(money, flag_of(*flags)) if flags[0] else ("", "")
             rows.append((self.text(begin), purchases, money(total), flags[0], mean,
                          sd if flags[0] > 1 else ""))
@@ -2324,9 +2330,8 @@ class Report(Output):
             next(self.live_pages)
 
     def write_live_pages(self):
-        """Write a page every 2 seconds, or every 32 if no lines are new.  Yield until it is due.
-
-        Writing takes at most 2 % of the time.  If a page cannot be written, only warn.
+        """Write a page, and yield until the next one is due, 2 seconds later or, if no lines are
+        new, 32.  Writing takes at most 2 % of the time.  If a page cannot be written, only warn.
         """
         first, pause, stream = time.monotonic(), 0, self.context.stream_totals
         while True:
@@ -2348,15 +2353,9 @@ class Report(Output):
 
     def show(self, reload=None):
         """Replace the live page with the page so far."""
-        live = OutputFile(self.option, self.path, warn=self.warn)
-        try:
-            live.open()
+        with replacing(OutputFile(self.option, self.path, warn=self.warn)) as live:
             live.write(self.page(reload))
-            live.complete()
-            live.replace()
-            self.written = True
-        finally:
-            live.discard()
+        self.written = True
 
     def complete(self):
         self.write(self.page())
