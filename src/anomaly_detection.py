@@ -2066,13 +2066,36 @@ def replacing(file):
         file.discard()
 
 
+def first_kinds(head):
+    """Return what `line_kind` calls the first and the second line of a file, which may be gzip,
+    from its first bytes."""
+    if head.startswith(b"\x1f\x8b"):
+        import zlib
+        with contextlib.suppress(zlib.error):
+            head = zlib.decompressobj(wbits=31).decompress(head, CHUNK)
+    return [*map(line_kind, head.split(b"\n")[:2]), ""][:2]
+
+
+def refuse_log(output):
+    """Raise Failure if an output would replace a log, by the first two lines of its old file.
+
+    A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
+    """
+    first, second = first_kinds(output.old_head)
+    if first and not (isinstance(output, Snapshot) and first == "snapshot" or
+                      isinstance(output, Rejects) and "event" not in (first, second)):
+        raise Failure(f"{output.called}: is a log, which {output.option} would replace", 2)
+
+
 def save(detector, path):
     """Write the snapshot of a Detector, which replaces an old file once it is complete.
 
-    Raises Failure if it cannot be opened, or if a run is using it, and OSError if writing fails.
+    Raises Failure if the file cannot be opened, is in use or is a log but no snapshot, and OSError
+    if writing fails.
     """
-    with replacing(OutputFile("--snapshot", path)) as file:
+    with replacing(Snapshot(path)) as file:
         file.lock()
+        refuse_log(file)
         write_snapshot(file, detector, Position())
 
 
@@ -2692,27 +2715,6 @@ def check_places(places):
         replaces_batch = (place.option, earlier.option) == ("--snapshot", "BATCH")
         if place.is_same(earlier) and not (replaces_batch and place.target == earlier.target):
             raise Failure(f"{place.called} is given to both {place.option} and {earlier.option}", 2)
-
-
-def first_kinds(head):
-    """Return what `line_kind` calls the first and the second line of a file, which may be gzip,
-    from its first bytes."""
-    if head.startswith(b"\x1f\x8b"):
-        import zlib
-        with contextlib.suppress(zlib.error):
-            head = zlib.decompressobj(wbits=31).decompress(head, CHUNK)
-    return [*map(line_kind, head.split(b"\n")[:2]), ""][:2]
-
-
-def refuse_log(output):
-    """Raise Failure if an output would replace a log, by the first two lines of its old file.
-
-    A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
-    """
-    first, second = first_kinds(output.old_head)
-    if first and not (isinstance(output, Snapshot) and first == "snapshot" or
-                      isinstance(output, Rejects) and "event" not in (first, second)):
-        raise Failure(f"{output.called}: is a log, which {output.option} would replace", 2)
 
 
 class Run:

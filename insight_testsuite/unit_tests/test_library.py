@@ -85,6 +85,9 @@ class LoadAndSave(MainTest):
         self.assertEqual(sorted(self.snapshot()), ["batch", "output", "state", "stream"])
         with self.assertRaisesRegex(Failure, "Is a directory"):
             save(detector, self.folder)
+        with self.assertRaisesRegex(Failure, "is a log"):
+            save(detector, self.batch)
+        self.assertEqual(self.read("batch"), BATCH)
 
 
 def state(detector):
