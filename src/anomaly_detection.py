@@ -2076,15 +2076,16 @@ def first_kinds(head):
     return [*map(line_kind, head.split(b"\n")[:2]), ""][:2]
 
 
-def refuse_log(output):
-    """Raise Failure if an output would replace a log, by the first two lines of its old file.
+def refuse_log(file):
+    """Raise Failure if an OutputFile would replace a log, by the first two lines of its old file.
 
     A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
     """
-    first, second = first_kinds(output.old_head)
-    if first and not (isinstance(output, Snapshot) and first == "snapshot" or
-                      isinstance(output, Rejects) and "event" not in (first, second)):
-        raise Failure(f"{output.called}: is a log, which {output.option} would replace", 2)
+    first, second = first_kinds(file.old_head)
+    harmless = (file.option == "--snapshot" and first == "snapshot"
+                or file.option == "--rejects" and "event" not in (first, second))
+    if first and not harmless:
+        raise Failure(f"{file.called}: is a log, which {file.option} would replace", 2)
 
 
 def save(detector, path):
@@ -2093,7 +2094,7 @@ def save(detector, path):
     Raises Failure if the file cannot be opened, is in use or is a log but no snapshot, and OSError
     if writing fails.
     """
-    with replacing(Snapshot(path)) as file:
+    with replacing(OutputFile("--snapshot", path)) as file:
         file.lock()
         refuse_log(file)
         write_snapshot(file, detector, Position())
