@@ -8,7 +8,7 @@ and for equal timestamps by position in the logs.  Only purchases on earlier lin
 count.  sd is the population standard deviation.  With fewer than 2 purchases in
 the network nothing is flagged.
 
-The algorithm.  Friendships are a dict of sets, and each user's purchases a sorted
+The algorithm.  Friendships are a dict of dicts, and each user's purchases a sorted
 list or deque of at most T tuples (timestamp, seq, amount).  For each purchase a
 breadth-first search lists the network (`SocialNetwork.network`), and a k-way
 merge of the users' histories yields the last T amounts (`PurchaseHistory.last`).
@@ -231,8 +231,8 @@ class SocialNetwork:
     """
 
     def __init__(self):
-        # user -> friends, at least one: a dict with values None, because searches go through
-        # dicts 15 % faster than through sets.
+        # user -> {friend: None}, never empty.  Searches go through dicts 10-20 % faster than
+        # through sets, whose entries are spread over more memory.
         self.friends = defaultdict(dict)
 
     def befriend(self, id1, id2):
@@ -257,10 +257,11 @@ class SocialNetwork:
 
         Equals `for name, *ids in zip(event_types, ids1, ids2): getattr(self, name)(*ids)`.
         """
+        friends = self.friends
         ids1, ids2 = (map(same_text.__getitem__, ids) for ids in (ids1, ids2))
         for event_type, id1, id2 in zip(event_types, ids1, ids2):
             if event_type == "befriend":
-                self.friends[id1][id2] = self.friends[id2][id1] = None
+                friends[id1][id2] = friends[id2][id1] = None
             else:
                 self.unfriend(id1, id2)
 

@@ -81,7 +81,7 @@ FAULTS = [Fault(*fault) for fault in (
 
     ("elif sys.getsizeof(self.friends[user], 0) > 512 * len(self.friends[user]):", "elif False:",
      "a hub that lost its friends costs what the others do", "test_loading"),
-    ("                self.friends[id1][id2] = self.friends[id2][id1] = None\n", "                self.friends[id1][id2] = None\n",
+    ("                friends[id1][id2] = friends[id2][id1] = None\n", "                friends[id1][id2] = None\n",
      "a friendship loaded at once is mutual", "test_loading"),
 
     # ---- purchase history
