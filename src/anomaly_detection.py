@@ -68,7 +68,8 @@ from math import isqrt, log10
 from operator import add, eq, itemgetter, mul
 
 __all__ = ["Detector", "load", "save", "read_event", "Flag", "Malformed", "Failure", "main",
-           "SocialNetwork", "PurchaseHistory", "amount_in_cents", "normalized_timestamp", "dollars"]
+           "SocialNetwork", "PurchaseHistory",
+           "amount_in_cents", "normalized_timestamp", "dollars"]
 __version__ = "1.3.0"
 
 
@@ -116,8 +117,8 @@ def amount_in_cents(text):
 def normalized_timestamp(text):
     """Return a timestamp in UTC as text that sorts by time.  Equal times give equal texts.
 
-    It is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.  Raises
-    Malformed unless the argument is a time of the years 1 to 9999 in that form, optionally with
+    It is `YYYY-MM-DD HH:MM:SS`, then `.` and the fraction of the second unless that is 0.
+    Raises Malformed unless text is a time of the years 1 to 9999 in that form, optionally with
     T for the blank, a fraction after `.` or `,` and a zone: Z, UTC, +02:00, +0200 or +02.
 
     >>> normalized_timestamp("2017-06-13T01:33:01,50+02:00")
@@ -573,18 +574,18 @@ def cannot_be_flagged(amount, n, total, squares, size, a=9, b=1):
         over <= 0 or b * size * over * over <= known * (n * squares - total * total))
 
 
-# Algorithm notes.  Three short-cuts find the window, the last T purchases of a network of n users,
-# without listing the network and merging its users' histories.
+# Algorithm notes.  Three short-cuts avoid listing the network, of n users, and merging their
+# histories to find the window, its last T purchases.
 #
-# RecentPurchases keeps about the last 16,000 purchases of all users in order, on 8 pages.  If
-# U users have bought, all equally often, the window lies in the last `span` = T U / n purchases:
+# RecentPurchases keeps about the last 16,000 purchases of all users in order, on 8 pages.  If U
+# users have bought, all equally often, the window lies in the last `span` = T U / n purchases:
 # 1,700 if T = 50, U = 10,000 and n = 300.  `walk` goes back through these purchases and tests
 # whether each buyer belongs to the network.  `look_up` looks up each of the n users on each
 # page.  Neither visits n histories.  A purchase with an older timestamp than others is inserted
 # in order, moving up to T entries of its user's history, and up to 4,096 of a page.
 #
-# If there are too many users or friendships at some distance, the network is not listed (`ball`).
-# The users found until then are the ball.  A buyer whom `walk` meets belongs to the network if
+# If a distance has too many users or friendships, the network is not listed (`ball`).  The
+# users found until then are the ball.  A buyer whom `walk` meets belongs to the network if
 # and only if a search from the buyer meets the ball within the remaining degrees
 # (NetworkMembership).  `walk` meets a few dozen buyers, so the cost hardly grows with D.
 #
@@ -685,7 +686,8 @@ class Detector:
         """
         from fractions import Fraction
         from statistics import mean, pvariance
-        amounts = [Fraction(cents) for (timestamp, seq, cents), buyer in self.plain_window(user)]
+        window = self.plain_window(user)
+        amounts = [Fraction(cents) for (timestamp, seq, cents), buyer in window]
         if len(amounts) < 2:
             return None
         above, variance = amount - mean(amounts), pvariance(amounts)
@@ -712,8 +714,8 @@ class Detector:
         return flag_of(n, total, squares), n, total, squares
 
     def window(self, user):
-        """Yield the amounts of `history.last(social.network(user, degree), tracked)` in batches,
-        not always in that order: T / 5 amounts, then 2 T / 5, and so on.
+        """Yield the amounts of `plain_window(user)` in batches, not always in that order: lists of
+        T / 5 amounts, then 2 T / 5, and so on.
         """
         found, batch_size = 0, max(self.tracked // 5, 2)
         for source in self.window_sources(user):
@@ -729,8 +731,8 @@ class Detector:
         """Yield iterators over the purchases of the user's network, cheapest first.
 
         A block is the purchases of the network on one page of RecentPurchases.  Each iterator
-        yields newer blocks before older ones, and the purchases of a block in any order.  All but
-        the last iterator may stop at the end of a block.  If one stops after n purchases, they
+        yields newer blocks before older ones, and the purchases of a block in any order.  All
+        but the last iterator may stop at the end of a block.  If one stops after n purchases, they
         are, in some order, also the first n of the next one, and `window` skips them there.
         """
         history, users_times_tracked = self.history, len(self.history.by_user) * self.tracked
