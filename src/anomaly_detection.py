@@ -714,8 +714,8 @@ class Detector:
         return flag_of(n, total, squares), n, total, squares
 
     def window(self, user):
-        """Yield the amounts of `plain_window(user)` in batches, not always in that order: lists of
-        T / 5 amounts, then 2 T / 5, and so on.
+        """Yield the amounts of `plain_window(user)` in batches, not always in that order: lists
+        of T / 5 amounts, then 2 T / 5, and so on.
         """
         found, batch_size = 0, max(self.tracked // 5, 2)
         for source in self.window_sources(user):
@@ -732,8 +732,8 @@ class Detector:
 
         A block is the purchases of the network on one page of RecentPurchases.  Each iterator
         yields newer blocks before older ones, and the purchases of a block in any order.  All
-        but the last iterator may stop at the end of a block.  If one stops after n purchases, they
-        are, in some order, also the first n of the next one, and `window` skips them there.
+        but the last iterator may stop at the end of a block.  If one stops after n purchases,
+        they are, in some order, also the first n of the next one, and `window` skips them there.
         """
         history, users_times_tracked = self.history, len(self.history.by_user) * self.tracked
         # Listing F friendships pays if F < search_to_list * span, where span is about T U / F.
