@@ -733,7 +733,7 @@ class Detector:
         A block is the purchases of the network on one page of RecentPurchases.  Each iterator
         yields newer blocks before older ones, and the purchases of a block in any order.  All
         but the last iterator may stop at the end of a block.  If one stops after n purchases,
-        they are, in some order, also the first n of the next one, and `window` skips them there.
+        they are, in some order, also the first n of the next one, and `window` skips these.
         """
         history, users_times_tracked = self.history, len(self.history.by_user) * self.tracked
         # Listing F friendships pays if F < search_to_list * span, where span is about T U / F.
