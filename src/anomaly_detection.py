@@ -1191,8 +1191,9 @@ def shape_of(line):
     COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
 
     The expression is the line, blanks included, with a group for each value of the event, and
-    _VALUE for the others.  A line has at most 20 fields, whose names differ and have no escapes.
-    `read_event` reads lines that match with the same result, but takes seven times as long.
+    _VALUE for the others.  Fields whose names are not in COLUMNS may be absent, except a first
+    one.  A line has at most 20 fields, whose names differ and have no escapes.  `read_event`
+    reads lines that match with the same result, but takes seven times as long.
     """
     fields = _FIELD.findall(line)
     values = {name: value for _, name, _, value, _ in fields}
@@ -1208,7 +1209,8 @@ def shape_of(line):
         if not re.fullmatch(group, value):
             return None
         columns += [name] * re.compile(group).groups
-        expression += re.escape(before + name + colon) + group + re.escape(after)
+        field = re.escape(before + name + colon) + group + re.escape(after)
+        expression += f"(?:{field})?" if expression and name not in COLUMNS else field
     return expression + "}\r?\n", tuple(columns)
 
 

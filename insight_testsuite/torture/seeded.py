@@ -138,6 +138,8 @@ FAULTS = [Fault(*fault) for fault in (
     ("not len(values) == len(fields) <= 20", "not len(fields) <= 20",
      "of a field that comes twice the last value counts", "test_loading"),
     ("and 4 * number >= len(self.last)", "", "few expressions are compiled", "test_loading"),
+    ("if expression and name not in COLUMNS else", "if False else",
+     "fields that come and go need one shape", "test_loading"),
     ("if self.unknown >= due:", "if True:", "few lines are examined for shapes", "test_loading"),
     ("        if any(map(eq, ids1, ids2)):\n", "        if False:\n",
      "nobody is their own friend in a chunk", "test_loading"),
