@@ -1169,8 +1169,9 @@ def shape_of(line):
     COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
 
     The expression is the line, blanks included, with a group for each value of the event, and
-    _VALUE for the others.  A line has at most 20 fields, whose names differ and have no escapes.
-    `read_event` reads lines that match with the same result, but takes seven times as long.
+    _VALUE for the others.  Fields whose names are not in COLUMNS may be absent, except a first
+    one.  A line has at most 20 fields, whose names differ and have no escapes.  `read_event`
+    reads lines that match with the same result, but takes seven times as long.
     """
     fields = _FIELD.findall(line)
     values = {name: value for _, name, _, value, _ in fields}
@@ -1186,7 +1187,8 @@ def shape_of(line):
         if not re.fullmatch(group, value):
             return None
         columns += [name] * re.compile(group).groups
-        expression += re.escape(before + name + colon) + group + re.escape(after)
+        field = re.escape(before + name + colon) + group + re.escape(after)
+        expression += f"(?:{field})?" if expression and name not in COLUMNS else field
     return expression + "}\r?\n", tuple(columns)
 
 
@@ -1209,8 +1211,8 @@ class Shapes:
         """
         if not self.unknown:            # learn from the first lines before all are read
             self.read_others(text[:text.find("\n", 4096) + 1].split("\n"))
-        names = [*chain.from_iterable(columns for _, columns in self.known), "other"]
-        expression = "|".join([*(expression for expression, _ in self.known), "(.*)\n"])
+        expressions, names = zip(*self.known, ("(.*)\n", ("other",)))
+        expression, names = "|".join(expressions), list(chain.from_iterable(names))
         if text.isascii():              # the same for this text, but 10 % faster
             expression = expression.replace(_CHARACTER, _ASCII)
         parts = re.split(expression, text)
@@ -1228,19 +1230,17 @@ class Shapes:
 
     def read_others(self, lines):
         """Return what the column "other" has for lines without a known shape."""
-        events, readable = [], 0
+        events, due = [], 1 << max(self.unknown, 7).bit_length()
         for line in lines:
             event = None
             if line and line.lstrip(MARKS).strip(BLANKS):
                 try:
                     event = read_event(line)
                     self.last.append(line)
-                    readable += 1
+                    self.unknown += 1
                 except Malformed as error:      # kept as texts: an exception keeps its frames
                     event = None, [error.kind, str(error)[len(error.kind):]]
             events.append(event)
-        due = 1 << max(self.unknown, 7).bit_length()
-        self.unknown += readable
         if self.unknown >= due:
             new = [shape for shape, number in Counter(map(shape_of, self.last)).items()
                    if shape and shape not in self.known and 4 * number >= len(self.last)]
@@ -1385,9 +1385,8 @@ class Position:
     def add(self, findings):
         """Move on by the lines of some Findings."""
         if findings.ends:
-            first, last = map(self.summary, findings.ends)
-            self.first = self.first or first
-            self.last = last
+            first, last = findings.ends
+            self.first, self.last = self.first or self.summary(first), self.summary(last)
         self.lines += findings.lines
 
     def check(self, name, before, lines):
@@ -1443,9 +1442,9 @@ class Log:
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
-        while (data := self.read(position, stop, on_read)) is not None:
-            position += len(data)
-            whole, newline, rest = data.rpartition(b"\n")
+        while (data := self.read(position, stop, on_read)) != b"":
+            position += len(data or b"")
+            whole, newline, rest = (data or b"").rpartition(b"\n")
             if newline:
                 whole = b"".join([incomplete, whole, newline])
                 incomplete = bytearray()
@@ -1455,36 +1454,29 @@ class Log:
             yield bytes(incomplete) + b"\n"
 
     def read(self, position, stop, on_read):
-        """Return the next bytes, None at the log's end, or b"" if a pipe stays empty.
+        """Return the next bytes, b"" at the log's end, or None if a pipe stays empty.
 
-        Raises OSError, and Failure if a regular file was truncated.
+        These are the bytes from a position up to `stop` of a regular file.  Raises OSError, and
+        Failure if it was truncated.
         """
         self.look()
         try:
             if self.is_file:
                 size = max(0, min(CHUNK, stop - position))
-                data = os.pread(self.file.fileno(), size, position) or None
+                data = os.pread(self.file.fileno(), size, position)
+            elif self.unread:
+                data, self.unread = self.unread, b""
             else:
-                data = self.read_pipe()
+                data = self.file.read(self.piece) if wait_for(self.file) else None
+                if data and len(self.head) < CHUNK:
+                    self.head += data
         except OSError as error:
             error.filename = self.name
             raise
-        if data is None and position < stop:
+        if data == b"" and position < stop:
             raise Failure(f"{self.name}: was truncated while it was read")
         on_read(data or b"")
         return data
-
-    def read_pipe(self):
-        """Return the next bytes of a pipe, None at its end, or b"" if none come in time."""
-        if self.unread:
-            data, self.unread = self.unread, b""
-            return data
-        if not wait_for(self.file):
-            return b""
-        data = self.file.read(self.piece)
-        if data and len(self.head) < CHUNK:
-            self.head += data
-        return b"" if data is None else data or None    # None: another reader emptied the pipe
 
     def skip(self, position):
         """Skip the lines that were read before.  Raises Failure if this is another log."""
@@ -1492,11 +1484,11 @@ class Log:
         while number < position.lines:
             data = self.read(self.start, self.size, ignore)
             self.start += len(data or b"")
-            if data is None:
+            if data == b"":
                 if not line:
                     raise Failure(f"{self.name}: {ANOTHER_LOG % f'it ends after line {number}'}", 2)
                 data = b"\n"                    # the last line lacks its newline
-            *whole, rest = data.split(b"\n", position.lines - number)
+            *whole, rest = (data or b"").split(b"\n", position.lines - number)
             if whole:
                 whole[0] = bytes(line) + whole[0]
                 position.first = position.first or position.summary(whole[0])   # of version 1.2
@@ -1600,15 +1592,15 @@ def read_state(log, chunks, degree, tracked, deviations):
 
 
 Judged = namedtuple("Judged", "place line user timestamp amount flag window audience evidence")
-Judged.__doc__ = """A purchase that was judged.
+Judged.__doc__ = """A purchase that was judged.  The last three fields are None if not needed.
 
 place: number of lines before its line in the same Findings
 line: text of its line, without leading MARKS and without the newline
 user, timestamp, amount: the buyer; the normalized timestamp; exact cents
 flag: the Flag of its window if it is flagged, else None
-window: (number of purchases in it, their Flag or None if fewer than 2), or None if not needed
-audience: what SocialNetwork.audience returns for the buyer, or None if not needed or not flagged
-evidence: what Detector.plain_window returns for the buyer, or None if not needed or not flagged
+window: (number of purchases in it, their Flag or None if fewer than 2)
+audience, evidence: what SocialNetwork.audience and Detector.plain_window return for the buyer of
+a flagged purchase, else None
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
@@ -1641,14 +1633,14 @@ def replay(chunks, detector, purchase=None, strict=False):
         text, recorded = data.decode(errors="surrogateescape"), detector.history.recorded
         columns = shapes.read(text)
         results = None if purchase or strict else apply_by_kind(columns, detector)
-        count, events, judged, malformed, failure = results or apply_in_order(
+        number, events, judged, malformed, failure = results or apply_in_order(
             columns, detector, purchase, strict)
         lines = text.split("\n") if judged or malformed else ()
         yield Findings(
-            count, events, detector.history.recorded - recorded,
+            number, events, detector.history.recorded - recorded,
             [Judged(place, lines[place].lstrip(MARKS), *found) for place, found in judged],
             [MalformedLine(place, lines[place], *reason) for place, *reason in malformed],
-            ends=itemgetter(0, -2)(data.split(b"\n", count)) if count else None)
+            ends=itemgetter(0, -2)(data.split(b"\n", number)) if number else None)
         if failure:             # after the Findings of the lines up to it
             raise failure
 
@@ -1660,7 +1652,7 @@ def apply_in_order(columns, detector, purchase=None, strict=False):
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     purchase = methods["purchase"] = purchase or detector.history.record
-    count, events, judged, malformed, failure = len(columns[0]), 0, [], [], None
+    number, events, judged, malformed, failure = len(columns[0]), 0, [], [], None
     for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(zip(*columns)):
         try:
             if user:
@@ -1680,12 +1672,12 @@ def apply_in_order(columns, detector, purchase=None, strict=False):
         except Malformed as error:
             malformed.append((place, error.kind, str(error)))
             if strict:
-                count, failure = place, error
+                number, failure = place, error
                 break
         except NO_MEMORY as error:
-            count, failure = place, error
+            number, failure = place, error
             break
-    return count, events, judged, malformed, failure
+    return number, events, judged, malformed, failure
 
 
 def apply_by_kind(columns, detector):
@@ -1730,8 +1722,9 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
         evidence = detector.plain_window(user) if flag and "evidence" in needs else None
         detector.history.record(user, timestamp, amount)
         timestamps.append(when)
-        found = user, when, cents, flag, window, audience, evidence
-        return found if flag or "every" in needs else None
+        if flag or "every" in needs:
+            return user, when, cents, flag, window, audience, evidence
+        return None
 
     for findings in replay(chunks, detector, purchase, strict):
         yield findings._replace(first=min(timestamps, default=""),

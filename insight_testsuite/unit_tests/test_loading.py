@@ -5,6 +5,7 @@ Whatever is fast is held against its plain equivalent, on the same chunks: `read
 """
 
 import json
+import re
 import sys
 import tracemalloc
 import unittest
@@ -111,6 +112,17 @@ class LearningTest(unittest.TestCase):
             line = start + "".join(',"%s%04d":"x"' % ("." * 76, k) for k in range(number)) + "}"
             self.assertEqual(bool(shape_of(line)), known)
             self.assertLess(len(shape_of(line)[0] if known else ""), 16 * 500)
+
+    def test_fields_that_come_and_go(self):
+        """One shape is enough for them, but not for those of the event, nor for another order."""
+        start, fields, end = '{"event_type":"purchase"', [',"a":1', ',"b":"x"', ',"c":null'], ',"id":"1","amount":"1"}'
+        expression, _ = shape_of(start + "".join(fields) + ',"timestamp":"x"' + end)
+        for kept in range(8):
+            line = start + "".join(field for place, field in enumerate(fields) if kept >> place & 1)
+            self.assertTrue(re.fullmatch(expression, line + ',"timestamp":"x"' + end + "\n"), line)
+            self.assertFalse(re.fullmatch(expression, line + end + "\n"), line)
+        line = start + "".join(reversed(fields)) + ',"timestamp":"x"' + end + "\n"
+        self.assertFalse(re.fullmatch(expression, line))
 
     def test_no_shape(self):
         """What these lines mean is left to JSON."""

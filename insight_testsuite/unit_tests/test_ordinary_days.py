@@ -538,6 +538,14 @@ class LogKindTest(FolderTest):
         self.assertIn("batch: only 6 of 36 lines are events: this is JSON with events nested in a field",
                       self.do("-q", *self.files, status=1)[1])
 
+    def test_the_first_bytes_of_a_pipe_come_in_pieces(self):
+        """All of them tell its kind: the last ones alone look like lines with commas between."""
+        for number in 30, 999:
+            data = self.array(number).replace(b"}\n]", b"},\n]")
+            said = self.do("-q", self.files[0], "-", self.files[2], data=data, status=1)[1]
+            for line in said.splitlines():      # warned at once, and told at the end
+                self.assertIn("standard input: no line is an event: this is a JSON array; ", line)
+
     def test_a_log_with_some_lines_that_cannot_be_read_is_a_result(self):
         for stream in (b"x\n" * 19 + STREAM, b"x\n" * 30 + STREAM * 30, PAGE_VIEW * 90 + STREAM * 10,
                        PAGE_VIEW * 900 + b"x\n" * 100 + STREAM * 100, b"[\n" + STREAM * 3 + b"]\n",
