@@ -1793,8 +1793,8 @@ class Console:
             self.wipe = wipe
 
     def has_progress_line(self):
-        """Return whether standard error is a terminal that has escape sequences, and that no output
-        is written to, so that each line of an output begins a line of the screen."""
+        """Return whether standard error is a terminal that knows escape sequences and that no
+        output is written to, so that each line of an output begins a line of the screen."""
         dumb = os.environ.get("TERM", "dumb") == "dumb"
         if self.quiet or dumb or not (sys.stderr and sys.stderr.isatty()):
             return False
@@ -1824,10 +1824,10 @@ class Console:
             else:
                 text = (f"{totals.position.lines:,} lines, {totals.counts['flagged']:,} flagged, "
                         f"last line {now - arrived_at:.0f} s ago")
-            line = f"{printable(os.path.basename(totals.name))}: {text}"
+            line, width = f"{printable(os.path.basename(totals.name))}: {text}", 80
             with contextlib.suppress(OSError):      # asked each time: it can be resized
-                width = os.get_terminal_size(2).columns or 80
-                self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
+                width = os.get_terminal_size(2).columns or width
+            self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
 
         return on_read
 
@@ -1924,9 +1924,9 @@ class Output(OutputFile):
     """A file that a run writes, and the option --`name` that asks for it.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
-    and any of the methods below.  All are called in one process, in the order of the log, whatever
-    --jobs is.  If it needs more than the flagged purchases, its set `needs` holds "every" (every
-    purchase judged), or "audience", "window" or "evidence" (those fields of Judged).
+    and any of the methods below.  These are called in one process, in the order of the log.  If it
+    needs more than the flagged purchases, its set `needs` holds "every" (every purchase judged),
+    or "audience", "window" or "evidence" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
@@ -2061,7 +2061,7 @@ def write_snapshot(file, detector, position):
 
 @contextlib.contextmanager
 def replacing(file):
-    """Open an OutputFile, and replace the old content once the `with` statement's body is done."""
+    """Open an OutputFile, and replace the old content after the body of the `with` statement."""
     try:
         file.open()
         yield file
