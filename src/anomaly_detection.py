@@ -1856,16 +1856,17 @@ class Totals:
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
         self.lines_before = self.position.lines
-        for place, line, kind, reason in findings.malformed:
+        for place, text, kind, reason in findings.malformed:
             if not kind.startswith('event_type "'):     # such a line is read, but is no event
                 self.counts["unreadable"] += 1
                 if len(self.unreadable) < 20:
-                    self.unreadable.append((line[:2000], reason))
+                    self.unreadable.append((text[:2000], reason))
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
             self.kinds[kind] += 1
             if self.kinds[kind] <= self.lines_told and kind in islice(self.kinds, self.kinds_told):
-                self.held.append(f"{self.name}:{self.lines_before + place + 1}: skipped: {reason}")
+                line = self.lines_before + place + 1
+                self.held.append(f"{self.name}:{line}: skipped: {reason}")
             self.reason = self.reason or reason
         self.position.add(findings)
         self.counts.update(events=findings.events, purchases=findings.purchases,
@@ -1970,13 +1971,8 @@ def mean_and_sd(baseline):
     return {"mean": mean, "sd": sd}
 
 
-class FlaggedPurchases(Output):
-    """The lines of flagged purchases, each with the `fields` of this output at its end.
-
-    A subclass that needs "every" purchase writes the lines of all.
-    """
-
-    name, help = "output", 'the flagged purchases ("-": standard output)'
+class JudgedLines(Output):
+    """The lines of purchases that were judged, each with the `fields` of this output."""
 
     def take(self, findings):
         for purchase in findings.judged:
@@ -1987,6 +1983,10 @@ class FlaggedPurchases(Output):
         return mean_and_sd(purchase.flag)
 
 
+class FlaggedPurchases(JudgedLines):
+    name, help = "output", 'the flagged purchases ("-": standard output)'
+
+
 class Rejects(Output):
     name, help = "rejects", "write every malformed line"
 
@@ -1995,7 +1995,7 @@ class Rejects(Output):
             self.write(malformed.line + "\n", "surrogateescape")
 
 
-class Notify(FlaggedPurchases):
+class Notify(JudgedLines):
     name, help = "notify", "write each flagged purchase with the users to notify"
     needs = {"audience"}
 
@@ -2004,7 +2004,7 @@ class Notify(FlaggedPurchases):
         return {**mean_and_sd(purchase.flag), "feed": feed, "recommend": recommend}
 
 
-class Verdicts(FlaggedPurchases):
+class Verdicts(JudgedLines):
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
     needs = {"every", "window"}
 
@@ -2013,7 +2013,7 @@ class Verdicts(FlaggedPurchases):
         return {"window": n, **mean_and_sd(baseline), "flagged": as_json(bool(purchase.flag))}
 
 
-class Evidence(FlaggedPurchases):
+class Evidence(JudgedLines):
     name, help = "evidence", "write each flagged purchase with the purchases of its window"
     needs = {"evidence"}
     ids, amounts = Memo(as_json), Memo(amount_text)
