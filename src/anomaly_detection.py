@@ -1762,8 +1762,8 @@ class Console:
             self.wipe = wipe
 
     def has_progress_line(self):
-        """Return whether standard error is a terminal that has escape sequences, and that no output
-        is written to, so that each line of an output begins a line of the screen."""
+        """Return whether standard error is a terminal that knows escape sequences and that no
+        output is written to, so that each line of an output begins a line of the screen."""
         dumb = os.environ.get("TERM", "dumb") == "dumb"
         if self.quiet or dumb or not (sys.stderr and sys.stderr.isatty()):
             return False
@@ -1793,10 +1793,10 @@ class Console:
             else:
                 text = (f"{totals.position.lines:,} lines, {totals.counts['flagged']:,} flagged, "
                         f"last line {now - arrived_at:.0f} s ago")
-            line = f"{printable(os.path.basename(totals.name))}: {text}"
+            line, width = f"{printable(os.path.basename(totals.name))}: {text}", 80
             with contextlib.suppress(OSError):      # asked each time: it can be resized
-                width = os.get_terminal_size(2).columns or 80
-                self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
+                width = os.get_terminal_size(2).columns or width
+            self.write(f"\r{line[:width - 1]}\x1b[K", "\r\x1b[K")
 
         return on_read
 
@@ -1825,16 +1825,17 @@ class Totals:
     def add(self, findings):
         """Count Findings, and tell of malformed lines among them."""
         self.lines_before = self.position.lines
-        for place, line, kind, reason in findings.malformed:
+        for place, text, kind, reason in findings.malformed:
             if not kind.startswith('event_type "'):     # such a line is read, but is no event
                 self.counts["unreadable"] += 1
                 if len(self.unreadable) < 20:
-                    self.unreadable.append((line[:2000], reason))
+                    self.unreadable.append((text[:2000], reason))
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
             self.kinds[kind] += 1
             if self.kinds[kind] <= self.lines_told and kind in islice(self.kinds, self.kinds_told):
-                self.held.append(f"{self.name}:{self.lines_before + place + 1}: skipped: {reason}")
+                line = self.lines_before + place + 1
+                self.held.append(f"{self.name}:{line}: skipped: {reason}")
             self.reason = self.reason or reason
         self.position.add(findings)
         self.counts.update(events=findings.events, purchases=findings.purchases,
@@ -1893,9 +1894,9 @@ class Output(OutputFile):
     """A file that a run writes, and the option --`name` that asks for it.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
-    and any of the methods below.  All are called in one process, in the order of the log, whatever
-    --jobs is.  If it needs more than the flagged purchases, its set `needs` holds "every" (every
-    purchase judged), or "audience", "window" or "evidence" (those fields of Judged).
+    and any of the methods below.  These are called in one process, in the order of the log.  If it
+    needs more than the flagged purchases, its set `needs` holds "every" (every purchase judged),
+    or "audience", "window" or "evidence" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
@@ -1939,13 +1940,8 @@ def flag_fields(flag):
     return {"mean": mean, "sd": sd}
 
 
-class FlaggedPurchases(Output):
-    """The lines of flagged purchases, each with the `fields` of this output at its end.
-
-    A subclass that needs "every" purchase writes the lines of all.
-    """
-
-    name, help = "output", 'the flagged purchases ("-": standard output)'
+class JudgedLines(Output):
+    """The lines of purchases that were judged, each with the `fields` of this output."""
 
     def take(self, findings):
         for purchase in findings.judged:
@@ -1956,6 +1952,10 @@ class FlaggedPurchases(Output):
         return flag_fields(purchase.flag)
 
 
+class FlaggedPurchases(JudgedLines):
+    name, help = "output", 'the flagged purchases ("-": standard output)'
+
+
 class Rejects(Output):
     name, help = "rejects", "write every malformed line"
 
@@ -1964,7 +1964,7 @@ class Rejects(Output):
             self.write(malformed.line + "\n", "surrogateescape")
 
 
-class Notify(FlaggedPurchases):
+class Notify(JudgedLines):
     name, help = "notify", "write each flagged purchase with the users to notify"
     needs = {"audience"}
 
@@ -1973,7 +1973,7 @@ class Notify(FlaggedPurchases):
         return {**flag_fields(purchase.flag), "feed": feed, "recommend": recommend}
 
 
-class Verdicts(FlaggedPurchases):
+class Verdicts(JudgedLines):
     name, help = "verdicts", "write every purchase judged, with its window's size, mean and sd"
     needs = {"every", "window"}
 
@@ -1982,7 +1982,7 @@ class Verdicts(FlaggedPurchases):
         return {"window": n, **flag_fields(flag), "flagged": as_json(bool(purchase.flag))}
 
 
-class Evidence(FlaggedPurchases):
+class Evidence(JudgedLines):
     name, help = "evidence", "write each flagged purchase with the purchases of its window"
     needs = {"evidence"}
     ids, amounts = Memo(as_json), Memo(amount_text)
@@ -2030,7 +2030,7 @@ def write_snapshot(file, detector, position):
 
 @contextlib.contextmanager
 def replacing(file):
-    """Open an OutputFile, and replace the old content once the `with` statement's body is done."""
+    """Open an OutputFile, and replace the old content after the body of the `with` statement."""
     try:
         file.open()
         yield file
