@@ -56,18 +56,18 @@ FAULTS = [Fault(*fault) for fault in (
     ("if len(self) >= self.limit:", "if False:", "a memo is bounded", "test_values"),
 
     # ---- social network
-    ("del self.friends[user][friend]", "pass", "unfriend ends a friendship", "test_social_network"),
+    ("self.friends[user].remove(friend)", "pass", "unfriend ends a friendship", "test_social_network"),
     ("if not self.friends[user]:", "if False:", "users without friends are absent", "test_social_network"),
-    ("        self.friends[id1][id2] = self.friends[id2][id1] = None\n\n", "        self.friends[id1][id2] = None\n\n",
-     "a friendship is mutual", "test_social_network"),
-    ("seen, ring = {user}, set(self", "seen, ring = set(), set(self",
+    ("self.neighbors.pop(id1, None)", "pass", "the search knows the first one's new friend", "test_social_network"),
+    ("self.neighbors.pop(id2, None)", "pass", "the search knows the second one's new friend", "test_social_network"),
+    ("seen, ring = {user}, self", "seen, ring = set(), self",
      "a buyer is not at distance 2 of themselves", "test_social_network"),
     ("while ring and degree:", "while ring and degree > 1:",
      "the network reaches to distance D", "test_social_network"),
-    ("hops_left, friends_of = degree - 1,", "hops_left, friends_of = degree,",
+    ("hops_left, neighbors_of = degree - 1,", "hops_left, neighbors_of = degree,",
      "the network ends at distance D", "test_social_network"),
-    ("                ball |= ring\n", "                ball = ball | ring\n", "a long path takes linear time", "test_social_network"),
-    ("        ball.discard(user)\n", "", "nobody is in their own network", "test_social_network"),
+    ("if ball is ring or hops_left == 1:", "if True:", "a long path takes linear time", "test_social_network"),
+    ("                ball.discard(user)\n", "", "nobody is in their own network", "test_social_network"),
     ("        self[user] = False\n", "", "nobody is a member of their own network", "test_social_network"),
     ("self.social.rings(v, self.hops_left - 1)", "self.social.rings(v, self.hops_left)",
      "a member is near enough", "test_social_network"),
@@ -79,10 +79,9 @@ FAULTS = [Fault(*fault) for fault in (
     ("sorted(sorted(ring), key", "sorted(ring, key", "equals come by id", "Audience"),
     ("return sorted(friends), recommend", "return list(friends), recommend", "the friends come by id", "Audience"),
 
-    ("elif sys.getsizeof(self.friends[user], 0) > 512 * len(self.friends[user]):", "elif False:",
+    ("elif sys.getsizeof(self.friends[user], 0) > 256 * len(self.friends[user]):", "elif False:",
      "a hub that lost its friends costs what the others do", "test_loading"),
-    ("                friends[id1][id2] = friends[id2][id1] = None\n", "                friends[id1][id2] = None\n",
-     "a friendship loaded at once is mutual", "test_loading"),
+    ("        self.neighbors.clear()\n", "", "the search knows the friends loaded at once", "test_loading"),
 
     # ---- purchase history
     ("purchase = (timestamp, self.recorded,", "purchase = (timestamp, -self.recorded,",
