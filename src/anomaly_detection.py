@@ -1019,12 +1019,26 @@ class OutputFile(Place):
         if not self.direct:
             self.file.write(data)
             return
-        while data:
-            while not wait_for(self.file, writing=True):
-                self.waiting()
-            written = self.file.write(data[:PIPE_BUF])
-            self.written = self.written or bool(written)
-            data = data[written or 0:]      # None: another process has filled the pipe
+        done = 0
+        try:
+            while done < len(data):
+                while not wait_for(self.file, writing=True):
+                    self.waiting()
+                # None: another process has filled the pipe.
+                done += self.file.write(data[done:done + PIPE_BUF]) or 0
+                self.written = self.written or done > 0
+        except OSError:
+            self.take_back(done)
+            raise
+
+    def take_back(self, count):
+        """Cut the last `count` bytes off a direct regular file, so that no torn line spoils the
+        next one, unless another process has written more since."""
+        if count and self.has_mode(stat.S_ISREG):
+            with contextlib.suppress(OSError):
+                end = os.lseek(self.file.fileno(), 0, os.SEEK_CUR)
+                if end == os.fstat(self.file.fileno()).st_size:
+                    os.ftruncate(self.file.fileno(), end - count)
 
     def check_reader(self):
         """Raise BrokenPipeError if the reader of a direct place has gone."""
@@ -1053,35 +1067,41 @@ class OutputFile(Place):
             self.temporary, self.written = None, True
         except OSError:
             self.copy()
-        sync_folder(os.path.dirname(self.target))
+        try:
+            sync_folder(os.path.dirname(self.target))
+        except OSError as error:
+            reason = f"{error.strerror}, so a power failure may undo its replacement"
+            raise OSError(error.errno, reason) from None
 
     def copy(self):
-        """Copy the new content into the old file, or into a new one.  If that fails, the temporary
-        file is kept, and the OSError names it.
+        """Copy the new content into the old file, or into a new one.
 
-        What is longer than the old content comes first, so that a full disk leaves that as it was.
+        The part beyond the old length is written first.  If the disk is full, it is cut off again,
+        and the old content is unharmed.  If anything fails, the temporary file is kept and named.
         """
         import shutil
         create = 0 if os.path.exists(self.target) else os.O_CREAT
-        start = size = None
+        size = None                 # of the old content, while that is unharmed
         try:
             with open(os.open(self.target, os.O_WRONLY | create, 0o666), "wb") as target:
                 size = os.fstat(target.fileno()).st_size
                 for start in size, 0:
-                    self.written = self.written or not start
                     self.file.seek(start)
                     target.seek(start)
                     shutil.copyfileobj(self.file, target)
                     target.flush()
+                    size, self.written = None, True
                 target.truncate()
                 target.flush()
                 sync(target.fileno())
-        except OSError as error:
-            if size is not None and start == size:
-                with contextlib.suppress(OSError):
+        except (OSError, *NO_MEMORY):
+            with contextlib.suppress(OSError):
+                if create and size is not None:
+                    os.unlink(self.target)
+                elif size is not None:
                     os.truncate(self.target, size)
             if self.temporary and os.path.exists(self.temporary):
-                error.strerror += f"; {self.temporary} holds the new content"
+                self.warn(f"{self.temporary} holds the new content of {self.called}")
                 self.temporary = None
             raise
         self.warn(f"{self.called}: cannot be replaced, so it was written into")
@@ -2585,6 +2605,8 @@ def save_findings(all_findings, file):
         for findings in all_findings:
             pickle.dump(findings, file, pickle.HIGHEST_PROTOCOL)
     except EXPECTED_ERRORS as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or "a temporary file"
         mark = Failure(explained(error))
     pickle.dump(mark, file)
     file.flush()
@@ -2882,7 +2904,7 @@ class Run:
             if output not in self.failures:
                 try:
                     act(output)
-                except (OSError, *NO_MEMORY) as error:
+                except (OSError, ImportError, *NO_MEMORY) as error:
                     error.filename = output.called
                     self.failures[output] = error.with_traceback(None)
                     failed.append(error)
