@@ -1470,7 +1470,6 @@ class Log:
                 if not self.start:
                     self.file = unpacked(self.file, self.name, look)
                 self.size = os.fstat(self.file.fileno()).st_size
-                self.head = os.pread(self.file.fileno(), CHUNK, self.start)
         except OSError as error:
             raise Failure(f"{self.name}: cannot be read: {error.strerror}", 2) from None
 
@@ -1505,6 +1504,7 @@ class Log:
             if self.is_file:
                 size = max(0, min(CHUNK, stop - position))
                 data = os.pread(self.file.fileno(), size, position)
+                self.head = self.head or os.pread(self.file.fileno(), CHUNK, self.start)
             elif self.unread:
                 data, self.unread = self.unread, b""
             else:
