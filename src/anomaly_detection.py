@@ -1874,7 +1874,8 @@ class Totals:
             if kind not in self.kinds and len(self.kinds) >= self.kinds_counted:
                 kind = "of other kinds"
             self.kinds[kind] += 1
-            if self.kinds[kind] <= self.lines_told and kind in islice(self.kinds, self.kinds_told):
+            shown = kind in islice(self.kinds, self.kinds_told)
+            if self.kinds[kind] <= self.lines_told and shown:
                 line = self.lines_before + place + 1
                 self.held.append(f"{self.name}:{line}: skipped: {reason}")
             self.reason = self.reason or reason
@@ -1935,9 +1936,9 @@ class Output(OutputFile):
     """A file that a run writes, and the option --`name` that asks for it.
 
     A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
-    and any of the methods below.  These are called in one process, in the order of the log.  If it
-    needs more than the flagged purchases, its set `needs` holds "every" (every purchase judged),
-    or "audience", "window" or "evidence" (those fields of Judged).
+    and any of the methods below.  One process calls these, in the order of the log.  If it needs
+    more than the flagged purchases, its set `needs` holds "every" (every purchase judged), or
+    "audience", "window" or "evidence" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
@@ -2119,7 +2120,7 @@ def load(path, degree=None, tracked=None, deviations=3):
     """Return a Detector with the state that a batch log or a snapshot describes.
 
     degree and tracked, ints, are used instead of the log's D and T.  The Detector's `skipped` is
-    the number of malformed lines, and its `reason` tells why the first one is malformed, or is "".
+    the number of malformed lines.  Its `reason` tells why the first one is malformed, or is "".
     Raises Failure if the log cannot be read, has no D and T, or is no log of events.
     """
     log = Log(Place("BATCH", path))
@@ -2174,7 +2175,7 @@ _TIMES = {n * unit: (f"{n:,} {name}s" if n > 1 else name, cut) for unit, name, c
     (86400, "day", slice(10), (1, 2, 7, *_ROUND[3:18])))
     for n in numbers}
 _LINES = {n: (f"{n:,} lines" if n > 1 else "line", slice(None)) for n in _ROUND}
-Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")  # sorted by mean - amount
+Row = namedtuple("Row", "below_mean line timestamp user amount mean sd")
 
 
 def legible(value, length=60):
@@ -2343,7 +2344,7 @@ class Report(Output):
         self.times, self.lines = Intervals(True), Intervals(False)
         self.seconds = Memo(seconds)
         self.users, self.largest = Counter(), {}    # user -> number flagged; largest amount
-        self.farthest = []              # the `dots` Rows farthest above their mean, in order
+        self.farthest = []      # the `dots` Rows farthest above their mean, the farthest first
         self.live_pages = self.write_live_pages()
         self.lines_shown = None         # number of lines that the live page in place covers
 
@@ -2421,9 +2422,9 @@ class Report(Output):
         if reload:
             refresh = f'<meta http-equiv="refresh" content="{reload}">'
             now = time.strftime("%Y-%m-%d %H:%M:%S %z")
-            as_of = (f"<p>This page is as of line {stream.position.lines:,} of the stream. It was "
-                     f"written at <time>{now}</time> and is loaded again every {reload} s. "
-                     f"If it is more than {3 * reload} s old, the run has ended.</p>")
+            as_of = (f"<p>This page is as of line {stream.position.lines:,} of the stream. "
+                     f"It was written at <time>{now}</time> and is loaded again every {reload} s."
+                     f" If it is more than {3 * reload} s old, the run has ended.</p>")
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
