@@ -879,7 +879,8 @@ class Place:
     """
 
     def __init__(self, option, path, standard=0):
-        self.option, self.path, self.target = option, path, path
+        self.option, self.path = option, os.fspath(path)
+        self.target = path = self.path
         self.number, self.status = descriptor(path, standard), None
         self.called = STANDARD.get(self.number, path)
         try:
@@ -1094,15 +1095,17 @@ class OutputFile(Place):
                 target.truncate()
                 target.flush()
                 sync(target.fileno())
-        except (OSError, *NO_MEMORY):
+        except (OSError, *NO_MEMORY) as error:
             with contextlib.suppress(OSError):
                 if create and size is not None:
                     os.unlink(self.target)
                 elif size is not None:
                     os.truncate(self.target, size)
             if self.temporary and os.path.exists(self.temporary):
-                self.warn(f"{self.temporary} holds the new content of {self.called}")
-                self.temporary = None
+                reason = getattr(error, "strerror", None) or "out of memory"
+                kept, self.temporary = self.temporary, None
+                raise OSError(getattr(error, "errno", errno.ENOMEM),
+                              f"{reason}; {kept} holds the new content") from None
             raise
         self.warn(f"{self.called}: cannot be replaced, so it was written into")
 
@@ -1172,7 +1175,10 @@ def read_object(line):
 
 
 def read_event(line):
-    """Return (event type, list of fields in the order of EVENTS) of a line.  Raises Malformed."""
+    """Return (event type, list of fields in the order of EVENTS) of a line, which is a str or
+    bytes.  Raises Malformed."""
+    if isinstance(line, bytes):
+        line = line.decode(errors="surrogateescape")
     event = read_object(line)
 
     def field(name):
@@ -1430,6 +1436,11 @@ class Position:
             self.first, self.last = self.first or self.summary(first), self.summary(last)
         self.lines += findings.lines
 
+    def has_grown(self, line):
+        """Return whether the last line was unfinished when it was read, and is longer now."""
+        length = int(self.last.partition("/")[2] or len(line))
+        return len(line.lstrip(b"\0").rstrip()) > length
+
     def check(self, name, before, lines):
         """Raise Failure if the lines after the first `before` ones are not those read before."""
         for place, expected in (0, self.first), (self.lines - 1, self.last):
@@ -1536,6 +1547,9 @@ class Log:
                 position.check(self.name, number, whole)
                 number += len(whole)
                 line.clear()
+                if number == position.lines and position.has_grown(whole[-1]):
+                    position.lines -= 1
+                    rest = whole[-1] + b"\n" + rest
             line += rest
         self.start -= len(rest)
         self.unread = rest
@@ -1909,13 +1923,15 @@ def unreadable(totals, ended=True, part=False):
 
     It is none if more lines are unreadable than are events, and they are 20 or it begins like a
     JSON array.  A line with another event type is readable.  It is none, too, if it has `ended`
-    with malformed lines and no event.  If it is read from an offset, as with --resume, only the
-    20 count.  If the Totals are those of a `part` of a file, the whole file decides.
+    with malformed lines and no event, or if it is a tar file.  If it is read from an offset, as
+    with --resume, only the 20 count.  If the Totals are those of a `part` of a file, the whole
+    file decides.
     """
     log, bad, events = totals.log, totals.counts["unreadable"], totals.counts["events"]
     array = not log.start and re.match(_JSON_ARRAY, log.head)
+    tar = bad and not log.start and log.head[257:262] == b"ustar"
     none = ended and totals.reason and not log.start and not events
-    if not (none or bad > events and (bad >= 20 or array or part)):
+    if not (none or tar or bad > events and (bad >= 20 or array or part)):
         return None
     if part:            # at least one part of such a file comes here
         whole = Totals(log, ignore)

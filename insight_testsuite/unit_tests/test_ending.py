@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gzip
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -155,6 +156,16 @@ class CommitRecord(EndingTest):
             feeder.kill()
         self.assertEqual(process.returncode, 1)
         self.assert_judged_again(process.stderr.read().decode(), "standard output: nobody reads it", lines)
+
+    def test_a_line_that_a_full_disk_tears(self):
+        """What there was of it is taken back, so that the next run's first line stands by itself."""
+        log = self.write("flags", b"kept\n")
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (230, resource.RLIM_INFINITY))
+        for prepare, status in (limit, 1), (None, 0):
+            with open(log, "ab") as flags:
+                self.do(*self.again, "-", "-", stdout=flags, data=b"".join(LINES), status=status, preexec_fn=prepare)
+        first, *rest = self.read("flags").splitlines(True)
+        self.assertEqual((first, rest[0], b"".join(rest[1:])), (b"kept\n", answered(LINES[:1]), answered(LINES)))
 
     def test_another_output(self):
         """A live run ends at its first failed output, and the others are written; over files they go on."""
@@ -429,6 +440,14 @@ class TakingItsPlace(MainTest, EndingTest):
         self.assertEqual(said, "anomaly_detection: %s: No space left on device; %s holds the new content; this output "
                          "is given up\nanomaly_detection: %s" % (self.output, self.path(kept), AGAIN))
 
+    def test_a_copy_that_fails_leaves_no_empty_file(self):
+        """Where there was none before, as an empty state could not be read by the next run."""
+        with patch("os.replace", side_effect=OSError(errno.EXDEV, "another device")), \
+                patch("shutil.copyfileobj", side_effect=OSError(errno.ENOSPC, "full")):
+            said = self.main("--quiet", *self.files, "--snapshot", self.path("new"), status=1)
+        self.assertNotIn("new", self.snapshot())
+        self.assertTrue(said.endswith(AGAIN), said)
+
     def test_a_snapshot_whose_folder_cannot_be_synced(self):
         """It is in its place, so it is not said that there is none."""
         fsync, synced = os.fsync, []
@@ -441,7 +460,8 @@ class TakingItsPlace(MainTest, EndingTest):
 
         with patch("os.fsync", sync):
             said = self.main("--quiet", *self.files, "--snapshot", self.path("new"), status=1)
-        self.assertEqual(said, "anomaly_detection: %s: Input/output error; this output is given up\n" % self.path("new"))
+        self.assertEqual(said, "anomaly_detection: %s: Input/output error, so a power failure may undo its "
+                         "replacement; this output is given up\n" % self.path("new"))
         self.assertTrue(self.read("new").startswith(b'{"D":"3"'))
 
     @unittest.skipIf(os.geteuid(), "only root can give files away")
@@ -690,6 +710,14 @@ class WhichLog(EndingTest):
                 self.assertEqual(self.resume(self.before + part + rest + b"".join(LINES[21:]), piped)[0], answered(LINES[21:]))
             self.write("state", unfinished)
             self.assertIn("line 21 is not the one", self.resume(self.before + part[:-5] + b"\n" + LINES[22], piped, status=2)[1])
+
+    def test_a_last_line_that_has_grown(self):
+        """Half a line is malformed, and counted as such; when the rest has come, it is judged."""
+        for piped in False, True:
+            self.do("--snapshot", self.path("new state"), self.batch, "-", "-", data=self.before + LINES[20][:60])
+            self.write("state", self.read("new state"))
+            self.assertEqual(self.resume(b"".join(LINES), piped)[0], answered(LINES[20:]))
+            self.assertEqual(self.resume(b"".join(LINES), piped)[0], b"")
 
     def test_a_snapshot_of_version_1_2(self):
         """It has a count and no checksums: nothing is compared."""

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+import pathlib
 import pickle
 import unittest
 import unittest.mock
@@ -66,6 +67,12 @@ class LoadAndSave(MainTest):
                 load(self.batch)
         with self.assertRaisesRegex(Failure, "cannot be read"):
             load(self.path("missing"))
+
+    def test_paths_and_bytes(self):
+        save(load(pathlib.Path(self.batch)), pathlib.Path(self.path("state")))
+        self.assertEqual(read_event(STREAM), read_event(STREAM.decode()))
+        with self.assertRaisesRegex(Malformed, "not UTF-8"):
+            read_event(b'{"event_type": "\xff"}')
 
     def test_a_larger_tracked_than_the_snapshot_has(self):
         """The next snapshot claims no more than what was kept."""

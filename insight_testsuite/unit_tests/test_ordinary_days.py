@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import unittest
 from unittest.mock import patch
@@ -457,6 +458,14 @@ class UsageTest(FolderTest):
 
 class LogKindTest(FolderTest):
     """A log with lines and not one event ends the run; malformed lines are told by kind."""
+
+    def test_a_tar_file(self):
+        """Of each log in it only the first line cannot be read: all others are events."""
+        self.write("stream", b"".join(many(60)))
+        with tarfile.open(self.path("logs.tar.gz"), "w:gz", format=tarfile.USTAR_FORMAT) as archive:
+            archive.add(self.stream, "stream.json")
+        said = self.assert_fails(1, "-q", self.batch, self.path("logs.tar.gz"), self.output)
+        self.assertIn("only 59 of 60 lines are events: this is a tar file; tar -xOf FILE turns it into JSON lines", said)
 
     def test_a_log_without_an_event_is_no_result(self):
         self.write("stream", PAGE_VIEW * 3)
