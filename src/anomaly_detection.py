@@ -2766,7 +2766,8 @@ class Run:
         self.outputs, self.snapshot = [], None  # all outputs but the snapshot; the snapshot
         self.failures = {}                      # failed output -> its error
         self.live = self.ended = False          # whether a live stream is judged; judging ended
-        self.lines_before, self.times = 0, []   # lines that --resume skipped; when each step ended
+        self.lines_before, self.first_covered = 0, ""   # of STREAM: lines skipped; see Position
+        self.times = []                         # when each step ended
         self.reserve = bytes(1 << 20)           # freed so that a lack of memory can be reported
 
     def execute(self):
@@ -2809,6 +2810,7 @@ class Run:
         if detector.least_tracked < detector.tracked:
             console.warn(f"{batch.name}: holds only the last {detector.least_tracked} purchases of "
                          f"each user, so a window of {detector.tracked} may lack some")
+        self.first_covered = position.first
         if args.resume:
             stream_log.skip(position)
             stream.position, self.lines_before = position, position.lines
@@ -3000,6 +3002,10 @@ class Run:
         if k == shards and stream.last and stream.last < self.newest == detector.history.newest:
             console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
                          f"{self.newest}: was it judged before?")
+        if not self.args.resume and self.first_covered and (
+                self.first_covered == stream.position.first):
+            console.warn(f"{stream.name} begins like the log that {batch.name} covers: was it "
+                         "judged before, without --resume?")
         judged, few = stream.counts["purchases"], stream.counts["too_few"]
         too_few = f" ({few} with fewer than 2 purchases to judge by)" if few else ""
         if few == judged >= 20:

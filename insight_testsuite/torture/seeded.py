@@ -344,6 +344,7 @@ FAULTS = [Fault(*fault) for fault in (
     ("    if isinstance(line, bytes):\n", "    if False:\n", "a line can be bytes", "test_library"),
     ("os.fspath(path)", "path", "a path can be any path", "test_library"),
     # ---- run
+    ("self.first_covered == stream.position.first):", "False):", "the same log again is warned of", "test_ending.WhichLog"),
     (r'if head.startswith(b"\x1f\x8b"):', "if False:", "a compressed log is a log", "test_ending.Refused"),
     ('if first_kinds(head)[0] == "header":', "if False:", "swapped logs are told as such", "test_a_batch_log"),
     ("        self.require_events(totals)\n        self.newest", "        self.newest", "a batch log has an event", "LogKindTest"),

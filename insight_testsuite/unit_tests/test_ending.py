@@ -693,6 +693,13 @@ class WhichLog(EndingTest):
         self.assertEqual(out, answered(other))      # as the message says
         self.assertIn(b'"stream_lines":"60"', self.read("state"))
 
+    def test_the_same_log_again_without_resume(self):
+        """It is judged, as a new log, and a warning asks for --resume."""
+        for log, warned in (LINES, True), (LINES[5:], False):
+            out, said = self.do("-q", self.state, self.write("stream", b"".join(log)), "-")
+            self.assertEqual(out, answered(log))
+            self.assertEqual("begins like the log that %s covers: was it judged before" % self.state in said, warned)
+
     def test_a_pipe_is_told_at_its_first_line(self):
         process = self.monitor()
         self.feed(process, [purchase(amount="77.00")])

@@ -261,7 +261,7 @@ class Readme(CommandTest):
         "events in a field": fields(lambda one: {"event": one}),
         "events as text in a field": fields(lambda one: {"log": plain([one]), "stream": "stdout"}),
         "text before the objects": each("2021-03-01T09:00:00.1Z stdout F {}".format), "CSV": table(","),
-        "other names, and seconds": lambda objects: plain(
+        "fields with other names": lambda objects: plain(
             [{"user": one["id"], "price": float(one["amount"]), "time": 1497353580 + int(one["timestamp"][-2:])}
              for one in objects]),
         "xz": lambda objects: lzma.compress(plain(objects).encode())}
