@@ -377,8 +377,7 @@ class PurchaseHistory:
     A purchase is a tuple (timestamp, seq, amount): the normalized timestamp, the
     number of purchases recorded before it, and exact cents.
 
-    Purchases that come as columns wait until a history is needed.  Few short streams need one,
-    because RecentPurchases is filled from the last columns.
+    Columns of purchases wait until a history is needed, which is never in most short streams.
 
     >>> history = PurchaseHistory(tracked=2)
     >>> for amount in "1.00", "2.00", "3.00":
@@ -410,9 +409,11 @@ class PurchaseHistory:
         purchase = (timestamp, self.recorded, self.amounts[amount])
         self.recorded += 1
         self.newest = max(self.newest, timestamp)
-        self.later.append((same_text[user], purchase))
-        if not self.waiting or 4 * len(self.later) > self.max_waiting:
+        if self.waiting and 4 * len(self.later) < self.max_waiting:
+            self.later.append((same_text[user], purchase))
+        else:
             self.take_in()
+            self.put(user, purchase)
         if self._recent_purchases is not None:
             self._recent_purchases.add(purchase, user)
 
@@ -423,8 +424,7 @@ class PurchaseHistory:
         """
         if self.later or self.waiting and self.recorded > self.waiting[0][1] + self.max_waiting:
             self.take_in()
-        timestamps = list(map(self.timestamps.__getitem__, timestamps))
-        lines = "\n".join(amounts)
+        timestamps, lines = [self.timestamps[text] for text in timestamps], "\n".join(amounts)
         if not self.usual_amounts.fullmatch(lines) or lines.count("\n") != len(amounts) - 1:
             list(map(self.amounts.__getitem__, amounts))        # raises Malformed for others
         self.waiting.append((self.newest, self.recorded, users, timestamps, lines))
