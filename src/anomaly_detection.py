@@ -63,7 +63,8 @@ from collections import Counter, defaultdict, deque, namedtuple
 from datetime import datetime, timedelta
 from functools import partial
 from heapq import merge, nlargest
-from itertools import accumulate, chain, combinations, compress, count, islice, repeat, takewhile
+from itertools import (
+    accumulate, chain, combinations, compress, count, islice, repeat, starmap, takewhile)
 from math import isqrt, log10
 from operator import add, eq, itemgetter, mul
 
@@ -385,6 +386,8 @@ class PurchaseHistory:
     A purchase is a tuple (timestamp, seq, amount): the normalized timestamp, the
     number of purchases recorded before it, and exact cents.
 
+    Columns of purchases wait until a history is needed, which is never in most short streams.
+
     >>> history = PurchaseHistory(tracked=2)
     >>> for amount in "1.00", "2.00", "3.00":
     ...     history.record("1", "2017-06-13 11:33:01", amount)
@@ -392,11 +395,17 @@ class PurchaseHistory:
     [('2017-06-13 11:33:01', 2, 300), ('2017-06-13 11:33:01', 1, 200)]
     """
 
+    max_waiting = 1 << 19       # purchases in columns, which take about 80 bytes each
+    usual_amounts = re.compile("{0}(?:\n{0})*".format(_USUAL_AMOUNT.pattern))
+
     def __init__(self, tracked):
         self.tracked = tracked
-        self.by_user = {}       # user -> purchases, oldest first
+        self.histories = {}     # `by_user` without the purchases that wait
+        self.waiting = deque()  # columns: (newest before, first seq, users, timestamps, lines)
+        self.later = deque()    # (user, purchase) of those recorded since columns wait
         self.recorded = 0       # the next purchase's seq
         self.newest = ""        # the latest timestamp recorded
+        self.buyers = 0         # how many have bought or, while columns wait, bought recently
         self._recent_purchases = None
         self.timestamps, self.amounts = Memo(normalized_timestamp), Memo(amount_in_cents)
 
@@ -408,18 +417,12 @@ class PurchaseHistory:
         timestamp = self.timestamps[timestamp]
         purchase = (timestamp, self.recorded, self.amounts[amount])
         self.recorded += 1
-        purchases = self.by_user.get(user)
-        if purchases is None:
-            purchases = self.by_user[same_text[user]] = []
-        if timestamp >= self.newest:
-            self.newest = timestamp
-            purchases.append(purchase)
+        self.newest = max(self.newest, timestamp)
+        if self.waiting and 4 * len(self.later) < self.max_waiting:
+            self.later.append((same_text[user], purchase))
         else:
-            insort(purchases, purchase)
-        if len(purchases) > self.tracked:
-            if type(purchases) is list:     # short lists take one eighth of a deque's memory
-                purchases = self.by_user[user] = deque(purchases)
-            purchases.popleft()
+            self.take_in()
+            self.put(user, purchase)
         if self._recent_purchases is not None:
             self._recent_purchases.add(purchase, user)
 
@@ -428,24 +431,49 @@ class PurchaseHistory:
 
         Equals `for purchase in zip(users, timestamps, amounts): record(*purchase)` otherwise.
         """
-        timestamps = list(map(self.timestamps.__getitem__, timestamps))
-        amounts = list(map(self.amounts.__getitem__, amounts))
-        added = list(zip(timestamps, count(self.recorded), amounts))
-        self.recorded += len(added)
-        for user, timestamp, purchase in zip(users, timestamps, added):
-            history = self.by_user.get(user)
-            if history is None:
-                history = self.by_user[same_text[user]] = []
-            if timestamp >= self.newest:
-                self.newest = timestamp
-                history.append(purchase)
-            else:
-                insort(history, purchase)
-            if len(history) > self.tracked:
-                if type(history) is list:
-                    history = self.by_user[user] = deque(history)
-                history.popleft()
+        if self.later or self.waiting and self.recorded > self.waiting[0][1] + self.max_waiting:
+            self.take_in()
+        timestamps, lines = [self.timestamps[text] for text in timestamps], "\n".join(amounts)
+        if not self.usual_amounts.fullmatch(lines) or lines.count("\n") != len(amounts) - 1:
+            list(map(self.amounts.__getitem__, amounts))        # raises Malformed for others
+        self.waiting.append((self.newest, self.recorded, users, timestamps, lines))
+        self.recorded += len(users)
+        self.newest = max([self.newest, *timestamps])
         self._recent_purchases = None       # building the pages again is faster than feeding them
+
+    def rows(self, newest, seq, users, timestamps, lines):
+        """Return an iterator over (user, purchase) of columns that wait."""
+        amounts = map(self.amounts.__getitem__, lines.split("\n"))
+        return zip(users, zip(timestamps, count(seq), amounts))
+
+    def take_in(self):
+        """Put all purchases that wait into the histories."""
+        while self.waiting:
+            for user, purchase in self.rows(*self.waiting.popleft()):
+                self.put(user, purchase)
+        while self.later:
+            self.put(*self.later.popleft())
+
+    def put(self, user, purchase):
+        """Put a purchase into its user's history."""
+        purchases = self.histories.get(user)
+        if purchases is None:
+            purchases = self.histories[same_text[user]] = []
+            self.buyers = len(self.histories)
+        if purchases and purchase < purchases[-1]:
+            insort(purchases, purchase)
+        else:
+            purchases.append(purchase)
+        if len(purchases) > self.tracked:
+            if type(purchases) is list:     # short lists take one eighth of a deque's memory
+                purchases = self.histories[user] = deque(purchases)
+            purchases.popleft()
+
+    @property
+    def by_user(self):
+        """The histories of all users: a dict of user -> purchases, oldest first."""
+        self.take_in()
+        return self.histories
 
     def last(self, users, count):
         """Return an iterator over the last `count` purchases of the users, newest first.
@@ -464,15 +492,28 @@ class PurchaseHistory:
     def recent_purchases(self):
         """Return the RecentPurchases, which `record` keeps up to date after the first call.
 
-        Any cut-off `since` is correct.  The one chosen, from a sample of up to 1,024 users,
-        roughly fills the pages.
+        Any cut-off `since` is correct.  The one chosen roughly fills the pages: the first of
+        the last columns or, if these are too few, one from a sample of up to 1,024 users.
         """
         if self._recent_purchases is None:
-            step = len(self.by_user) // 1024 + 1
-            sample = [(), *self.last(islice(self.by_user, 0, None, step),
-                                     -(-RecentPurchases.capacity // step))]
-            self._recent_purchases = RecentPurchases(self.by_user, since=sample[-1])
+            recent, since = self.last_waiting(), ()
+            self.buyers, size = max(self.buyers, len(recent)), sum(map(len, recent.values()))
+            if 2 * size <= min(self.recorded, RecentPurchases.capacity):
+                step, recent = len(self.by_user) // 1024 + 1, self.by_user
+                *_, since = (), *self.last(islice(recent, 0, None, step),
+                                           -(-RecentPurchases.capacity // step))
+            self._recent_purchases = RecentPurchases(recent, since)
         return self._recent_purchases
+
+    def last_waiting(self):
+        """Return {user: purchases} of the last columns, and of what was recorded later.
+        Purchases older than one that was recorded before these columns are left out."""
+        since, recent = self.recorded - RecentPurchases.capacity, defaultdict(list)
+        last = [columns for columns in self.waiting if columns[1] >= since]
+        for user, purchase in chain(*starmap(self.rows, last), self.later if last else ()):
+            if purchase[0] >= last[0][0]:
+                recent[same_text[user]].append(purchase)
+        return recent
 
 
 class RecentPurchases:
@@ -756,7 +797,7 @@ class Detector:
         but the last iterator may stop at the end of a block.  If one stops after n purchases,
         they are, in some order, also the first n of the next one, and `window` skips these.
         """
-        history, users_times_tracked = self.history, len(self.history.by_user) * self.tracked
+        history, users_times_tracked = self.history, self.history.buyers * self.tracked
         # Listing F friendships pays if F < search_to_list * span, where span is about T U / F.
         budget = isqrt(self.search_to_list * users_times_tracked) + 1
         ball, hops_left = self.social.ball(user, self.degree, budget)

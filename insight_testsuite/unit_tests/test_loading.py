@@ -15,7 +15,8 @@ from unittest.mock import patch
 
 import support      # first: it finds the modules below
 import anomaly_detection
-from anomaly_detection import Detector, SocialNetwork, read_event, replay, same_text, shape_of
+from anomaly_detection import (Detector, Malformed, PurchaseHistory, RecentPurchases, SocialNetwork, read_event, replay,
+                               same_text, shape_of)
 from test_spellings import broken, spelled
 
 
@@ -60,11 +61,24 @@ def random_chunks(rng):
     return chunks
 
 
+def row(rng, clock, late):
+    """A random purchase as texts, with amounts and timestamps of all kinds."""
+    clock[0] += rng.random() < 0.5
+    seconds = clock[0] + 60 - (rng.randint(0, 60) if rng.random() < late else 0)
+    amount = rng.choice(("%d.%02d",) * 200 + ("-%d.%02d", "%d.%02d5", "%d.%d", "%d%02de-2")) % (
+        rng.randrange(100), rng.randrange(100))
+    return str(rng.choice((rng.randrange(4), rng.randrange(40)))), "2017-06-13 12:%02d:%02d" % divmod(seconds, 60), amount
+
+
+def contents(history):
+    """All that the histories hold, in their order, and their types."""
+    return [(user, type(purchases), list(purchases)) for user, purchases in history.by_user.items()]
+
+
 def state(detector):
     """All that a Detector knows, in its order, and what its windows hold."""
     history, sums = detector.history, [detector.verdict(str(user), 0, whole=True) for user in range(8)]
-    return ([(user, type(purchases), list(purchases)) for user, purchases in history.by_user.items()],
-            history.recorded, history.newest, list(detector.social.friends.items()), sums)
+    return (contents(history), history.recorded, history.newest, list(detector.social.friends.items()), sums)
 
 
 class LearningTest(unittest.TestCase):
@@ -170,11 +184,76 @@ class ColumnsTest(unittest.TestCase):
                 self.assertEqual((second.events, detector.history.recorded), (19, 20 + second.purchases))
                 self.assertEqual(second.purchases, 10 - (b"purchase" in lines[place % 2]))
 
+    def test_columns_wait(self):
+        """Late purchases, records and looks in between, few or many columns: what the pages and the histories hold
+        is what single purchases give, and the pages lack only what is older than their first purchase."""
+        waited = 0
+        for seed in range(300):
+            rng, clock = Random(seed), [0]
+            tracked, late, most = rng.choice((2, 5, 50)), rng.choice((0, 0, 0.02, 0.5)), rng.choice((0, 40, 100, 1 << 19))
+            with patch.multiple(RecentPurchases, page_size=8, capacity=64), (
+                    patch.object(PurchaseHistory, "max_waiting", most)):
+                plain, history = PurchaseHistory(tracked), PurchaseHistory(tracked)
+                for _ in range(rng.randint(1, 30)):
+                    rows = [row(rng, clock, late) for _ in range(rng.choice((0, 1, 10, 30)))]
+                    for one in rows:
+                        plain.record(*one)
+                    if rng.random() < 0.7:
+                        history.record_all(*map(list, zip(*rows)) if rows else ([], [], []))
+                    else:
+                        for one in rows:
+                            history.record(*one)
+                    if rng.random() < 0.3:
+                        self.check_pages(plain, history.recent_purchases())
+                        waited += len(history.waiting) > 1
+                    if rng.random() < 0.05:
+                        self.assertEqual(list(history.last("0123", tracked)), list(plain.last("0123", tracked)))
+                    self.assertEqual((history.recorded, history.newest), (plain.recorded, plain.newest))
+                    self.assertLessEqual(sum(len(columns[2]) for columns in history.waiting), most + 30)
+                    self.assertLessEqual(len(history.later), most // 4)
+                self.check_pages(plain, history.recent_purchases())
+                self.assertEqual(contents(history), contents(plain))
+                self.check_pages(plain, history.recent_purchases())
+        self.assertGreater(waited, 200)
+
+    def test_no_purchase_is_added_unless_all_are_valid(self):
+        history = PurchaseHistory(2)
+        for place in range(3):
+            for bad in "5,00", "", "1.00\n2.00", "1.00\n", "1.002.00", "1.00 2.00", "0123456789012345.00":
+                amounts = ["5.00", "1.5", "7.25"][:place] + [bad] + ["5.00"] * (2 - place)
+                with self.assertRaises(Malformed, msg=bad):
+                    history.record_all(["1"] * 3, ["2017-06-13 12:00:00"] * 3, amounts)
+            with self.assertRaises(Malformed):
+                history.record_all(["1"] * 3, (["2017-06-13 12:00:00"] * 3)[:place] + ["x"] * (3 - place), ["5.00"] * 3)
+        self.assertEqual((history.by_user, history.recorded, history.newest), ({}, 0, ""))
+
+    def check_pages(self, plain, recent):
+        """The pages hold the purchases of the histories that are not older than their first one, by buyer and time."""
+        held = [(purchase, user) for page in recent.pages for purchase, user in zip(page.purchases, page.buyers)]
+        self.assertEqual(held, sorted(held))
+        due = {(purchase, user) for user, purchases in plain.by_user.items() for purchase in purchases
+               if held and purchase >= held[0][0]}
+        self.assertLessEqual(due, set(held))
+        self.assertTrue(held or not plain.by_user)
+
+    def test_a_short_stream_needs_no_histories(self):
+        """A network with T purchases on the pages is judged by these alone, so the columns go on waiting."""
+        rng, detector = Random(1), Detector(2, 50)
+        for user in range(1, 100):
+            detector.befriend("0", str(user))
+        for _ in range(60):
+            users = [str(rng.randrange(100)) for _ in range(500)]
+            detector.history.record_all(users, ["2017-06-13 12:00:00"] * 500, ["5.00"] * 500)
+        for number in range(50):
+            detector.purchase(str(number), "2017-06-13 12:00:01", "5.00")
+        self.assertEqual((len(detector.history.waiting), detector.history.histories), (60, {}))
+        self.assertEqual(sum(map(len, detector.history.by_user.values())), 100 * 50)
+
     def test_lack_of_memory(self):
-        """At whichever row: nothing is said of its chunk, and no later one is applied."""
+        """At whichever row: nothing is said of the chunk, no later one is applied, and no purchase counts twice."""
         line = b'{"event_type":"purchase","timestamp":"2017-06-13 12:00:00","id":"%d","amount":"5.00"}\n'
         chunks = [b"".join(line % user for user in range(30))] * 5
-        for nth in range(61, 91):
+        for nth in range(31, 61):
             detector = Detector(1, 50)
 
             class Users(dict):
@@ -186,11 +265,12 @@ class ColumnsTest(unittest.TestCase):
                         raise MemoryError
                     return dict.get(self, user)
 
-            detector.history.by_user = Users()
-            all_findings = replay(chunks, detector)
-            self.assertEqual([next(all_findings).events for _ in "12"], [30, 30])
-            self.assertRaises(MemoryError, next, all_findings)
-            self.assertEqual(list(all_findings), [])
+            detector.history.histories = Users()
+            with patch.object(PurchaseHistory, "max_waiting", 0):       # each chunk takes in the one before
+                all_findings = replay(chunks, detector)
+                self.assertEqual([next(all_findings).events for _ in "12"], [30, 30])
+                self.assertRaises(MemoryError, next, all_findings)
+                self.assertEqual(list(all_findings), [])
             self.assertEqual(sum(map(len, detector.history.by_user.values())), nth - 1)
 
 
