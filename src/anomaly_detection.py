@@ -410,7 +410,7 @@ class PurchaseHistory:
         self.timestamps, self.amounts = Memo(normalized_timestamp), Memo(amount_in_cents)
 
     def record(self, user, timestamp, amount):
-        """Add a purchase, given as texts.  Drop the user's oldest if there are more than `tracked`.
+        """Add a purchase, given as texts, and drop the user's oldest above `tracked`.
 
         Raises Malformed, and adds nothing, if the timestamp or the amount is not valid.
         """
@@ -439,7 +439,7 @@ class PurchaseHistory:
         self.waiting.append((self.newest, self.recorded, users, timestamps, lines))
         self.recorded += len(users)
         self.newest = max([self.newest, *timestamps])
-        self._recent_purchases = None       # building the pages again is faster than feeding them
+        self._recent_purchases = None       # building pages again is faster than feeding them
 
     def rows(self, newest, seq, users, timestamps, lines):
         """Return an iterator over (user, purchase) of columns that wait."""
@@ -478,9 +478,10 @@ class PurchaseHistory:
     def last(self, users, count):
         """Return an iterator over the last `count` purchases of the users, newest first.
 
-        Equals `iter(nlargest(count, (p for user in users for p in by_user.get(user, ()))))`.  Only
-        the `count` histories with the newest last purchases can contribute.  Dropping the others,
-        and sorting short ones instead of merging, takes 50-70 % less time for 100,000s of users.
+        Equals `iter(nlargest(count, (p for user in users for p in by_user.get(user, ()))))`.
+        Only the `count` histories with the newest last purchases can contribute.  Dropping the
+        others, and sorting short ones instead of merging, takes 50-70 % less time for 100,000s
+        of users.
         """
         histories = list(filter(None, map(self.by_user.get, users)))
         if len(histories) > count:
@@ -520,16 +521,17 @@ class RecentPurchases:
     """The recent purchases of all users, on pages of a few thousand, the oldest page first.
 
     Invariant: of the purchases in the histories, the pages lack only those older than the first
-    page.  So the last T purchases of a network on the pages are its newest ones.  (A page can hold
-    a purchase that its user's history has dropped.  T newer ones of that user are on the pages.)
+    page.  So the last T purchases of a network on the pages are its newest ones.  (A page can
+    hold a purchase that its user's history has dropped.  T newer ones of that user are on the
+    pages.)
     """
 
     page_size, capacity = 2048, 2048 * 8    # in purchases; a page holds up to twice page_size
 
     def __init__(self, histories, since):
-        """Take in the purchases of {user: purchases} from `since`, a purchase or (), onwards."""
+        """Take in {user: purchases} from `since`, a purchase or (), onwards."""
         held = [(purchase, user) for user, purchases in histories.items()
-                if purchases[-1] >= since       # few users bought recently; skip the others cheaply
+                if purchases[-1] >= since       # skip the many users who bought long ago
                 for purchase in takewhile(since.__le__, reversed(purchases))]
         held.sort(key=itemgetter(0))
         self.pages = [Page(*map(list, zip(*held[start:start + self.page_size])))
@@ -538,7 +540,8 @@ class RecentPurchases:
     def add(self, purchase, user):
         """Add a purchase to its page, unless it is older than the first page.
 
-        A page above twice page_size is split, and the oldest pages beyond the capacity are dropped.
+        A page above twice page_size is split, and the oldest pages beyond the capacity are
+        dropped.
         """
         for place in range(len(self.pages) - 1, -1, -1):
             page = self.pages[place]
@@ -875,7 +878,7 @@ def sync_folder(path):
         os.close(number)
 
 
-WAIT = 200      # milliseconds that a run waits for a file, at most, before it looks for a signal
+WAIT = 200      # milliseconds at most that a run waits for a file without a look for a signal
 
 
 def wait_for(file, writing=False, milliseconds=WAIT):
@@ -897,9 +900,9 @@ def descriptor(path, standard=1):
     (1, 2, None)
     """
     for _ in range(40):             # symbolic links: /dev/stdout -> /proc/self/fd/1
-        match = re.fullmatch(rf"/dev/fd/([0-9]+)|/proc/(?:self|{os.getpid()})/fd/([0-9]+)", path)
+        match = re.fullmatch(rf"/(?:dev|proc/(?:self|{os.getpid()}))/fd/([0-9]+)", path)
         if match or path == "-":
-            return int(match[1] or match[2]) if match else standard
+            return int(match[1]) if match else standard
         try:
             path = os.path.join(os.path.dirname(path), os.readlink(path))
         except OSError:
@@ -960,11 +963,11 @@ class OutputFile(Place):
 
     New content goes to a temporary file beside the old file, and `replace` puts it in the old
     file's place.  Where no file can be made, the temporary file is in the system's folder for
-    such files, or in memory.  Only a `direct` place is written at once: standard output, another
-    open descriptor, a pipe or a device.
+    such files, or in memory.  Only a `direct` place is written at once: standard output,
+    another open descriptor, a pipe or a device.
 
-    waiting() is called every WAIT milliseconds while the reader of a direct place is waited for.
-    It may raise what ends the wait.  warn(text) tells the user.
+    waiting() is called every WAIT milliseconds while the reader of a direct place is waited
+    for.  It may raise what ends the wait.  warn(text) tells the user.
     """
 
     def __init__(self, option, path, waiting=ignore, warn=ignore):
@@ -1023,7 +1026,7 @@ class OutputFile(Place):
             time.sleep(WAIT / 1000)
 
     def open_temporary(self):
-        """Open a temporary file with the old file's permissions, as far as they may be given."""
+        """Open a temporary file with the old file's permissions, as far as possible."""
         folder, status = os.path.dirname(self.target), self.old and os.fstat(self.old.fileno())
         mode = stat.S_IMODE(status.st_mode) if status else 0o666
         os.makedirs(folder, exist_ok=True)
@@ -1040,8 +1043,8 @@ class OutputFile(Place):
             except OSError:
                 self.file = io.BytesIO()
         if status:
-            for change, *values in ((os.fchown, -1, status.st_gid), (os.fchown, status.st_uid, -1),
-                                    (os.fchmod, mode)):
+            group, owner = (-1, status.st_gid), (status.st_uid, -1)
+            for change, *values in (os.fchown, *group), (os.fchown, *owner), (os.fchmod, mode):
                 with contextlib.suppress(OSError):
                     change(self.file.fileno(), *values)
 
@@ -1118,8 +1121,9 @@ class OutputFile(Place):
     def copy(self):
         """Copy the new content into the old file, or into a new one.
 
-        The part beyond the old length is written first.  If the disk is full, it is cut off again,
-        and the old content is unharmed.  If anything fails, the temporary file is kept and named.
+        The part beyond the old length is written first.  If the disk is full, it is cut off
+        again, and the old content is unharmed.  If anything fails, the temporary file is kept
+        and named.
         """
         import shutil
         create = 0 if os.path.exists(self.target) else os.O_CREAT
@@ -1169,7 +1173,7 @@ def without_waiting(path, flags):
 
 CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
-MARKS = "\ufeff\0"      # ignored at the start of a line: byte-order marks, and NULs after a crash
+MARKS = "\ufeff\0"      # dropped at the start of a line: byte-order marks, NULs after a crash
 
 # Event type -> (its fields, in the order of the method's arguments; the method of a Detector's
 # social network or history, which returns None).  The names of fields with ids begin with "id".
@@ -1242,8 +1246,9 @@ def read_event(line):
 _CHARACTER, _ASCII = r'[^"\\\x00-\x1f\ud800-\udfff]', r"[ !#-\[\]-\x7f]"
 _TEXT, _ID = f'"({_CHARACTER}{{1,80}})"', "(0|-?[1-9][0-9]{0,14})"
 _NUMBER = r"(-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,30})?)"
-_VALUE = (rf'(?:"{_CHARACTER}{{0,200}}(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{{4}}){_CHARACTER}{{0,200}})'
-          r'{0,60}"|-?(?:0|[1-9][0-9]{0,40})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,9})?'
+_ESCAPE = r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
+_VALUE = (rf'(?:"{_CHARACTER}{{0,200}}(?:{_ESCAPE}{_CHARACTER}{{0,200}}){{0,60}}"'
+          r'|-?(?:0|[1-9][0-9]{0,40})(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,9})?'
           r"|true|false|null)")
 _FIELD = re.compile(rf'([{{,][ \t]{{0,4}}")({_CHARACTER}{{1,80}})("[ \t]{{0,4}}:[ \t]{{0,4}})'
                     rf"({_VALUE})([ \t]{{0,4}})")
@@ -1253,8 +1258,8 @@ _EVENT_TYPES = {'"purchase"': '"purchase"', '"befriend"': '"(befriend|unfriend)"
 
 
 def shape_of(line):
-    """Return (expression, columns): a regular expression for lines like that of an event, and the
-    COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
+    """Return (expression, columns): a regular expression for lines like that of an event, and
+    the COLUMNS that its groups fill.  Returns None if such lines are left to `read_event`.
 
     The expression is the line, blanks included, with a group for each value of the event, and
     _VALUE for the others.  Fields whose names are not in COLUMNS may be absent, except a first
@@ -1283,8 +1288,8 @@ def shape_of(line):
 class Shapes:
     """The last 8 shapes learned from the lines of a log.
 
-    After 8, 16, 32, ... readable lines without a known shape, those shapes are learned that make up
-    a quarter of the last 16.  So few expressions are compiled, whatever the lines are.
+    After 8, 16, 32, ... readable lines without a known shape, those shapes are learned that
+    make up a quarter of the last 16.  So few expressions are compiled, whatever the lines are.
     """
 
     def __init__(self):
@@ -1357,8 +1362,8 @@ _JSON_ARRAY = _START + rb"\[\s*(?:\{|\]\s*\Z)"
 
 # What a log can be instead of JSON lines: a pattern, what this is, and a command.  The first
 # pattern found counts.  One that begins with \A is searched for in the log's first bytes.  Any
-# other one must be found in a quarter of its first 20 unreadable lines.  NAME in a command stands
-# for the pattern's group.
+# other one must be found in a quarter of its first 20 unreadable lines.  NAME in a command
+# stands for the pattern's group.
 KINDS = [
     (rb"\A\x1f\x8b", "gzip", "gzip -dc FILE"),
     (rb"\ABZh[1-9]", "bzip2", "bzip2 -dc FILE"),
@@ -1437,9 +1442,9 @@ def unpacked(file, name, look):
     return copy
 
 
-ANOTHER_LOG = ("%s, so this is not the log that was read before (was it rotated? does `tail` lack "
-               "`-n +1`?); after a rotation, run once with --resume over the rest of the old log, "
-               "then without --resume over this one")
+ANOTHER_LOG = ("%s, so this is not the log that was read before (was it rotated? does `tail` "
+               "lack `-n +1`?); after a rotation, run once with --resume over the rest of the "
+               "old log, then without --resume over this one")
 
 
 class Position:
@@ -1483,7 +1488,7 @@ class Position:
         return len(line.lstrip(b"\0").rstrip()) > length
 
     def check(self, name, before, lines):
-        """Raise Failure if the lines after the first `before` ones are not those read before."""
+        """Raise Failure if the lines after line `before` are not those read before."""
         for place, expected in (0, self.first), (self.lines - 1, self.last):
             if expected and before <= place < before + len(lines):
                 length = int(expected.partition("/")[2])
@@ -1496,8 +1501,9 @@ class Log:
     """A JSON-lines log, opened once: a regular file, a pipe, or ("-") standard input.
 
     A regular file, which may be gzip, is read by position, from `start` up to the `size`
-    that it had when it was opened, so that all processes of a run read the same bytes.  Anything
-    else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece` bytes at once.
+    that it had when it was opened, so that all processes of a run read the same bytes.
+    Anything else counts as a pipe: its size is 0, and it is read as it arrives, up to `piece`
+    bytes at once.
 
     A last line without a newline is read like any other, but after `skip` it is left for the
     next run.  look() is called before each read, and raises what is to end the run.  Raises
@@ -1529,8 +1535,8 @@ class Log:
         """Yield the bytes of whole lines from offset start (default: self.start) to offset stop
         (default: self.size), some lines at a time.  A pipe has no offsets.
 
-        Yields b"" if none has become whole, as while a pipe is empty.  NULs at the beginning of a
-        line are dropped.  on_read(data) is called for each read.
+        Yields b"" if none has become whole, as while a pipe is empty.  NULs at the beginning of
+        a line are dropped.  on_read(data) is called for each read.
         """
         position, incomplete = self.start if start is None else start, bytearray()
         stop = self.size if stop is None else stop
@@ -1579,7 +1585,8 @@ class Log:
             self.start += len(data or b"")
             if data == b"":
                 if not line:
-                    raise Failure(f"{self.name}: {ANOTHER_LOG % f'it ends after line {number}'}", 2)
+                    reason = f"it ends after line {number}"
+                    raise Failure(f"{self.name}: {ANOTHER_LOG % reason}", 2)
                 data = b"\n"                    # the last line lacks its newline
             *whole, rest = (data or b"").split(b"\n", position.lines - number)
             if whole:
@@ -1598,8 +1605,9 @@ class Log:
     def boundaries(self, jobs, shard):
         """Return the jobs + 1 offsets at which the parts of shard (K, N) begin and end.
 
-        A line belongs to the part in which it starts.  A process first applies all events before
-        its part.  So each part is smaller than the one before, and all take the same time.
+        A line belongs to the part in which it starts.  A process first applies all events
+        before its part.  So each part is smaller than the one before, and all take the same
+        time.
         """
         k, shards = shard
         begin, end = (self.start + (self.size - self.start) * number // shards
@@ -1653,12 +1661,12 @@ def first_line(chunks):
 
 
 def read_state(log, chunks, degree, tracked, deviations):
-    """Return (an empty Detector, the Position in the stream, the chunks to replay) of a batch log.
+    """Return (an empty Detector, the Position in the stream, the chunks to replay).
 
-    The header, its first line that is not blank, is blanked out.  `degree` and `tracked` override
-    its D and T unless they are None.  If both are given, the header may be missing.  A Detector
-    with a larger T than the snapshot that it is loaded from has that snapshot's T as its
-    `least_tracked`.  Raises Failure.
+    The header, its first line that is not blank, is blanked out.  `degree` and `tracked`
+    override its D and T unless they are None.  If both are given, the header may be missing.  A
+    Detector with a larger T than the snapshot that it is loaded from has that snapshot's T as
+    its `least_tracked`.  Raises Failure.
     """
     header, (number, line, rest), both_given = {}, first_line(chunks), degree and tracked
     try:
@@ -1672,8 +1680,8 @@ def read_state(log, chunks, degree, tracked, deviations):
     except ValueError as error:
         if not both_given:
             reason = kind_of_file(log.head, str(error), line) if line else "it is empty"
-            raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line has "
-                          f"no valid D and T: {reason}", 2) from None
+            raise Failure(f"{log.name}:{number or 1}: is this the batch log? its first line "
+                          f"has no valid D and T: {reason}", 2) from None
     detector = Detector(degree, tracked, deviations)
     try:
         position = Position.from_header(header)
@@ -1695,16 +1703,17 @@ line: text of its line, without leading MARKS and without the newline
 user, timestamp, amount: the buyer; the normalized timestamp; exact cents
 flag: the Flag of its window if it is flagged, else None
 window: (number of purchases in it, their Flag or None if fewer than 2)
-audience, evidence: what SocialNetwork.audience and Detector.plain_window return for the buyer of
-a flagged purchase, else None
+audience, evidence: what SocialNetwork.audience and Detector.plain_window return for the buyer
+of a flagged purchase, else None
 """
 
 MalformedLine = namedtuple("MalformedLine", "place line kind reason")
 MalformedLine.__doc__ = """A line that is not an event: its place as in Judged, its text, with
-surrogates for bytes that are not UTF-8, and the kind and the message of the Malformed raised."""
+surrogates for bytes that are not UTF-8, and the kind and message of the Malformed raised."""
 
-Findings = namedtuple("Findings", "lines events purchases judged malformed first last too_few ends",
-                      defaults=("", "", 0, None))
+Findings = namedtuple(
+    "Findings", "lines events purchases judged malformed first last too_few ends",
+    defaults=("", "", 0, None))
 Findings.__doc__ = """The results of reading some consecutive lines of a log.
 
 lines: number of these lines, including blank and malformed ones
@@ -1720,9 +1729,9 @@ ends: the first and the last of these lines (bytes), or None if there are none
 def replay(chunks, detector, purchase=None, strict=False):
     """Apply the events of a log to a Detector in order, and yield the Findings of each chunk.
 
-    purchase(user, timestamp, amount), by default `detector.history.record`, applies a purchase, and
-    returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is raised,
-    after Findings that hold the malformed line, but do not count it.
+    purchase(user, timestamp, amount), by default `detector.history.record`, applies a purchase,
+    and returns None or the fields of Judged after `line`.  If `strict`, the first Malformed is
+    raised, after Findings that hold the malformed line, but do not count it.
     """
     shapes = Shapes()
     for data in chunks:
@@ -1742,17 +1751,17 @@ def replay(chunks, detector, purchase=None, strict=False):
 
 
 def apply_in_order(columns, detector, purchase=None, strict=False):
-    """Apply the events in the COLUMNS of some lines.  Return (number of lines, number of events,
-    [(place, what `purchase` returned)], [(place, kind, reason)] of malformed lines, the error that
-    ended it or None).
+    """Apply the events in the COLUMNS of some lines.  Return (number of lines, number of
+    events, [(place, what `purchase` returned)], [(place, kind, reason)] of malformed lines, the
+    error that ended it or None).
     """
     methods = {event_type: method(detector) for event_type, (_, method) in EVENTS.items()}
     purchase = methods["purchase"] = purchase or detector.history.record
     number, events, judged, malformed, failure = len(columns[0]), 0, [], [], None
-    for place, (timestamp, user, amount, event_type, id1, id2, other) in enumerate(zip(*columns)):
+    for place, (when, user, amount, event_type, id1, id2, other) in enumerate(zip(*columns)):
         try:
             if user:
-                found = purchase(user, timestamp, amount)
+                found = purchase(user, when, amount)
             elif event_type:
                 found = methods[event_type](id1, id2)
             elif other:
@@ -1832,7 +1841,7 @@ def judge(chunks, detector, needs, strict=False, look=ignore):
 # --------------------------------------------------------------------- outputs
 
 class Console:
-    """Standard error: messages, and on a terminal a progress line.  Failed writes are ignored."""
+    """Standard error: messages, and on a terminal a progress line.  Ignores failed writes."""
 
     def __init__(self):
         self.quiet, self.wipe = False, ""       # wipe: the text that clears the progress line
@@ -1851,7 +1860,7 @@ class Console:
             self.warn(text)
 
     def write(self, text, wipe=""):
-        """Write text in place of the progress line.  `wipe` is the text that clears it again."""
+        """Write text in place of the progress line.  `wipe` is the text that clears it."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(self.wipe + text)
             sys.stderr.flush()
@@ -1869,7 +1878,8 @@ class Console:
 
     def progress(self, totals, size):
         """Return an on_read function for Log.chunks that shows progress up to 4 times a second:
-        how much of `size` bytes has been read or, for a pipe (size 0), the counts in its Totals.
+        how much of `size` bytes has been read or, for a pipe (size 0), the counts in its
+        Totals.
         """
         if not self.has_progress_line():
             return ignore
@@ -1887,8 +1897,8 @@ class Console:
             if size:
                 text = f"{done / size:.0%}, {(now - start) * (size / done - 1):.0f} s left"
             else:
-                text = (f"{totals.position.lines:,} lines, {totals.counts['flagged']:,} flagged, "
-                        f"last line {now - arrived_at:.0f} s ago")
+                text = (f"{totals.position.lines:,} lines, {totals.counts['flagged']:,} "
+                        f"flagged, last line {now - arrived_at:.0f} s ago")
             line, width = f"{printable(os.path.basename(totals.name))}: {text}", 80
             with contextlib.suppress(OSError):      # asked each time: it can be resized
                 width = os.get_terminal_size(2).columns or width
@@ -1911,7 +1921,7 @@ class Totals:
         self.log, self.name, self.tell = log, log.name, tell
         self.position = Position()      # after the last Findings
         self.lines_before = 0           # number of lines before the last Findings
-        self.counts = Counter()         # events, purchases, skipped, unreadable, flagged, too_few
+        self.counts = Counter()     # events, purchases, flagged, too_few, skipped, unreadable
         self.kinds = Counter()          # malformed lines by kind
         self.reason = ""                # why the first malformed line is malformed
         self.unreadable = []            # (text, reason) of the first unreadable lines
@@ -1992,10 +2002,10 @@ Context = namedtuple("Context", "detector batch_totals stream_totals")
 class Output(OutputFile):
     """A file that a run writes, and the option --`name` that asks for it.
 
-    A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of `help`
-    and any of the methods below.  One process calls these, in the order of the log.  If it needs
-    more than the flagged purchases, its set `needs` holds "every" (every purchase judged), or
-    "audience", "window" or "evidence" (those fields of Judged).
+    A new output is a subclass in the list OUTPUTS.  It has a `name` of one word, a line of
+    `help` and any of the methods below.  One process calls these, in the order of the log.  If
+    it needs more than the flagged purchases, its set `needs` holds "every" (every purchase
+    judged), or "audience", "window" or "evidence" (those fields of Judged).
 
     * take(findings): write from the Findings of some lines, first of the batch log, which have
       nothing judged, then of the stream.  The Totals in `context` already count these lines.
@@ -2129,7 +2139,7 @@ def write_snapshot(file, detector, position):
 
 @contextlib.contextmanager
 def replacing(file):
-    """Open an OutputFile, and replace the old content after the body of the `with` statement."""
+    """Open an OutputFile, and replace the old content after the `with` statement's body."""
     try:
         file.open()
         yield file
@@ -2150,7 +2160,7 @@ def first_kinds(head):
 
 
 def refuse_log(file):
-    """Raise Failure if an OutputFile would replace a log, by the first two lines of its old file.
+    """Raise Failure if an OutputFile would replace a log, judging by its first two lines.
 
     A snapshot replaces snapshots.  Rejected lines can begin with a header, but hold no event.
     """
@@ -2164,8 +2174,8 @@ def refuse_log(file):
 def save(detector, path):
     """Write the snapshot of a Detector, which replaces an old file once it is complete.
 
-    Raises Failure if the file cannot be opened, is in use or is a log but no snapshot, and OSError
-    if writing fails.
+    Raises Failure if the file cannot be opened, is in use or is a log but no snapshot, and
+    OSError if writing fails.
     """
     with replacing(OutputFile("--snapshot", path)) as file:
         file.lock()
@@ -2176,9 +2186,9 @@ def save(detector, path):
 def load(path, degree=None, tracked=None, deviations=3):
     """Return a Detector with the state that a batch log or a snapshot describes.
 
-    degree and tracked, ints, are used instead of the log's D and T.  The Detector's `skipped` is
-    the number of malformed lines.  Its `reason` tells why the first one is malformed, or is "".
-    Raises Failure if the log cannot be read, has no D and T, or is no log of events.
+    degree and tracked, ints, are used instead of the log's D and T.  The Detector's `skipped`
+    is the number of malformed lines.  Its `reason` tells why the first one is malformed, or is
+    "".  Raises Failure if the log cannot be read, has no D and T, or is no log of events.
     """
     log = Log(Place("BATCH", path))
     with log.file:
@@ -2194,8 +2204,8 @@ def load(path, degree=None, tracked=None, deviations=3):
 
 # ---------------------------------------------------------------------- report
 
-# Colors are attributes of the shapes, so that they show even if the style sheet is blocked.  Red
-# and blue have a contrast of at least 3 : 1 with light and dark backgrounds.
+# Colors are attributes of the shapes, so that they show even if the style sheet is blocked.
+# Red and blue have a contrast of at least 3 : 1 with light and dark backgrounds.
 _GRID = 'stroke="currentColor" stroke-opacity=".15"'
 _FLAG = 'fill="#ef4444" fill-opacity=".4" stroke="#ef4444"'
 _BAR = ' fill="#3b82f6" fill-opacity="1" stroke="none" shape-rendering="crispEdges"'
@@ -2306,7 +2316,7 @@ class Intervals(dict):
     """
 
     def __init__(self, over_time):
-        self.over_time, self.size, self.length = over_time, 1, ""       # length: the size's name
+        self.over_time, self.size, self.length = over_time, 1, ""   # length: the size's name
         self.begin = self.end = 0       # positions where the axis begins and ends
         self.sizes, self.limit, self.since = (
             (_TIMES, 240, "from") if over_time else (_LINES, 120, "after line"))
@@ -2336,7 +2346,7 @@ class Intervals(dict):
         return 100 * (position - self.begin) / (self.end - self.begin)
 
     def text(self, position):
-        """Return a position as text: a timestamp, up to the end of the year 9999, or a number."""
+        """Return a position as text: a timestamp, up to the year 9999, or a number."""
         if not self.over_time:
             return f"{position:,}"
         since = min(timedelta(seconds=position), datetime.max - datetime.min)
@@ -2427,14 +2437,15 @@ class Report(Output):
             next(self.live_pages)
 
     def write_live_pages(self):
-        """Write a page, and yield until the next one is due, 2 seconds later or, if no lines are
-        new, 32.  Writing takes at most 2 % of the time.  If a page cannot be written, only warn.
+        """Write a page, and yield until the next one is due, 2 seconds later or, if no lines
+        are new, 32.  Writing takes at most 2 % of the time.  If a page cannot be written, only
+        warn.
         """
         first, pause, stream = time.monotonic(), 0, self.context.stream_totals
         while True:
             begin = time.monotonic()
-            # Browsers reload the page about as often as purchases are flagged, but only every 30
-            # to 300 s, because a reload clears any text that the reader has selected.
+            # Browsers reload the page about as often as purchases are flagged, but only every
+            # 30 to 300 s, because a reload clears any text that the reader has selected.
             between_flags = (begin - first) / (stream.counts["flagged"] + 1)
             try:
                 self.show(round(min(max(between_flags, pause, 30), 300)))
@@ -2480,7 +2491,8 @@ class Report(Output):
             refresh = f'<meta http-equiv="refresh" content="{reload}">'
             now = time.strftime("%Y-%m-%d %H:%M:%S %z")
             as_of = (f"<p>This page is as of line {stream.position.lines:,} of the stream. "
-                     f"It was written at <time>{now}</time> and is loaded again every {reload} s."
+                     f"It was written at <time>{now}</time> and is loaded again every "
+                     f"{reload} s."
                      f" If it is more than {3 * reload} s old, the run has ended.</p>")
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
@@ -2505,7 +2517,7 @@ Logs: {", ".join(logs)}.</p>
         """Return the tables of flagged purchases, and of the users flagged more than once."""
         figures = "amount, above mean, sd above mean, network mean, network sd"
         rows = [(row.user, row.timestamp, money(row.amount), money(-row.below_mean),
-                 money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞",    # one decimal
+                 money(100 * -row.below_mean // row.sd)[:-1] if row.sd else "∞",
                  money(row.mean), money(row.sd), str(row.line)) for row in self.farthest[:200]]
         users = [(user, number, money(self.largest[user]))
                  for user, number in self.users.most_common() if number > 1]
@@ -2578,9 +2590,10 @@ class Stopped(Exception):
 class Signals:
     """Notes SIGINT, SIGTERM and SIGHUP, from `catch` to `restore`.
 
-    A handler raises nothing, since Python discards what is raised inside some callbacks.  Instead
-    a run calls `look` before each read and each purchase of a file, and WAIT milliseconds after
-    it began to wait.  A signal that was ignored before, as under nohup, stays ignored.
+    A handler raises nothing, since Python discards what is raised inside some callbacks.
+    Instead a run calls `look` before each read and each purchase of a file, and WAIT
+    milliseconds after it began to wait.  A signal that was ignored before, as under nohup,
+    stays ignored.
     """
 
     def __init__(self):
@@ -2611,14 +2624,15 @@ class Signals:
 #
 # --jobs judges several parts of a stream side by side, and --shard K/N judges only one of N
 # parts.  A process first applies every event before its part, so it judges in the state that a
-# single process would be in.  The outputs take the Findings of all parts in the order of the log.
-# So --jobs changes no byte of any output, and the line-by-line outputs of all shards, joined,
-# equal those of a single process.  A report covers one shard.  Only the last writes a snapshot.
+# single process would be in.  The outputs take the Findings of all parts in the order of the
+# log.  So --jobs changes no byte of any output, and the line-by-line outputs of all shards,
+# joined, equal those of a single process.  A report covers one shard.  Only the last writes a
+# snapshot.
 
 PART = 1 << 18      # the least number of bytes for which a process pays off
 CGROUP = "/sys/fs/cgroup"
 QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")    # versions 2 and 1
-EXPECTED_ERRORS = Failure, Malformed, OSError, ImportError, *NO_MEMORY      # one line, no traceback
+EXPECTED_ERRORS = Failure, Malformed, OSError, ImportError, *NO_MEMORY  # one line, no traceback
 
 
 def processors():
@@ -2709,9 +2723,9 @@ def side_by_side(parts, stack, signals):
     """Start a worker for each part but the last.  Return an iterator over the Findings of all
     parts in order, which first judges the last part in this process.
 
-    That leaves the Detector of this process in the state that a snapshot needs.  Each of `parts`
-    is a function that returns an iterator over Findings.  The ExitStack ends the workers.  Raises
-    OSError if the system refuses a process or a temporary file.
+    That leaves the Detector of this process in the state that a snapshot needs.  Each of
+    `parts` is a function that returns an iterator over Findings.  The ExitStack ends the
+    workers.  Raises OSError if the system refuses a process or a temporary file.
     """
     import multiprocessing
     import tempfile
@@ -2771,9 +2785,9 @@ def decide(error, live, failures, snapshot):
     An output that failed is never placed.  A direct output keeps what was written to it.  When
     memory runs out, an event may be half applied.
 
-    A snapshot records which lines need not be judged again, as a consumer's offset does in Kafka.
-    So it is placed last, and only if everything that it covers has been delivered.  Otherwise the
-    next run judges these lines again: each flag is written at least once.
+    A snapshot records which lines need not be judged again, as a consumer's offset does in
+    Kafka.  So it is placed last, and only if everything that it covers has been delivered.
+    Otherwise the next run judges these lines again: each flag is written at least once.
     """
     if isinstance(error, Abandoned):
         readers_gone = all(isinstance(failure, BrokenPipeError) for failure in failures)
@@ -2786,11 +2800,13 @@ def decide(error, live, failures, snapshot):
 
 
 def check_places(places):
-    """Raise Failure if two places are the same.  --snapshot may be BATCH under the same name."""
+    """Raise Failure if two places are the same.  --snapshot may be BATCH under the same
+    name."""
     for earlier, place in combinations(places, 2):
         replaces_batch = (place.option, earlier.option) == ("--snapshot", "BATCH")
         if place.is_same(earlier) and not (replaces_batch and place.target == earlier.target):
-            raise Failure(f"{place.called} is given to both {place.option} and {earlier.option}", 2)
+            both = f"{place.option} and {earlier.option}"
+            raise Failure(f"{place.called} is given to both {both}", 2)
 
 
 class Run:
@@ -2799,7 +2815,8 @@ class Run:
     Over files, an output that fails is given up, and the others go on.  A live run with a
     snapshot ends at its first failed output, because its snapshot can no longer take its place.
     The first signal ends the judging, over files at once, live after the lines already read.
-    Live, a second one gives up a direct output that nobody reads.  Over files the first one does.
+    Live, a second one gives up a direct output that nobody reads.  Over files the first one
+    does.
     """
 
     def __init__(self, args, console, signals):
@@ -2849,8 +2866,9 @@ class Run:
                 raise Failure(f"{error}; {swapped}", 2) from None
             raise
         if detector.least_tracked < detector.tracked:
-            console.warn(f"{batch.name}: holds only the last {detector.least_tracked} purchases of "
-                         f"each user, so a window of {detector.tracked} may lack some")
+            held = detector.least_tracked
+            console.warn(f"{batch.name}: holds only the last {held} purchases of each user, so "
+                         f"a window of {detector.tracked} may lack some")
         self.first_covered = position.first
         if args.resume:
             stream_log.skip(position)
@@ -2912,12 +2930,13 @@ class Run:
     def file_findings(self, judge_chunks):
         """Return an iterator over the Findings of this shard of a stream that is a file.
 
-        If the system refuses processes or temporary files, and --jobs is not given, this process
-        judges the whole shard.
+        If the system refuses processes or temporary files, and --jobs is not given, this
+        process judges the whole shard.
         """
         args, (detector, batch, totals) = self.args, self.context
         log = totals.log
-        jobs = number_of_jobs(args.jobs, (log.size - log.start) // args.shard[1], batch.log.size)
+        size = (log.size - log.start) // args.shard[1]
+        jobs = number_of_jobs(args.jobs, size, batch.log.size)
         boundaries = log.boundaries(jobs, args.shard)
         for findings in replay(log.chunks(log.start, boundaries[0]), detector):
             totals.position.add(findings)       # so that line numbers are the log's
@@ -2994,7 +3013,7 @@ class Run:
         return message
 
     def wait(self):
-        """Raise what ends the wait for an output's reader: Stopped, or an error of the output."""
+        """Raise what ends the wait for an output's reader: Stopped, or the output's error."""
         if not self.live and not self.ended:
             self.signals.look()
         elif len(self.signals.received) > self.live:
@@ -3041,8 +3060,8 @@ class Run:
                 console.warn(totals.skipped())
         k, shards = self.args.shard
         if k == shards and stream.last and stream.last < self.newest == detector.history.newest:
-            console.warn(f"all of {stream.name} is older than the newest purchase of {batch.name}, "
-                         f"{self.newest}: was it judged before?")
+            console.warn(f"all of {stream.name} is older than the newest purchase of "
+                         f"{batch.name}, {self.newest}: was it judged before?")
         if not self.args.resume and self.first_covered and (
                 self.first_covered == stream.position.first):
             console.warn(f"{stream.name} begins like the log that {batch.name} covers: was it "
@@ -3077,8 +3096,9 @@ class Run:
         elif error and ending.status:
             parts.append(explained(error))
             if ending.status != 2:
-                but = f", but {', '.join(written)} may hold part of the results" if written else ""
-                parts.append("no output file is changed" + but)
+                parts.append("no output file is changed")
+                if written:
+                    parts[-1] += f", but {', '.join(written)} may hold part of the results"
         # A snapshot that is in its place fails, too, if its folder cannot be synced.
         old_stays = self.snapshot and (self.snapshot.direct or not self.snapshot.written)
         delivered = (ending.files or self.live or written) and not ending.snapshot

@@ -120,8 +120,8 @@ class Structure(unittest.TestCase):
         self.assertEqual([(node.name, lines) for node in functions
                           for lines in [node.end_lineno - node.lineno + 1] if lines > 40], [])
 
-    def test_lines_have_at_most_100_characters(self):
-        self.assertEqual([line for line in self.source.splitlines() if len(line) > 100], [])
+    def test_lines_have_at_most_96_characters(self):
+        self.assertEqual([line for line in self.source.splitlines() if len(line) > 96], [])
 
 
 if __name__ == "__main__":
