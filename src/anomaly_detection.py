@@ -945,9 +945,9 @@ class Place:
         return self.status is not None and test(self.status.st_mode)
 
     def is_same(self, earlier):
-        """Return whether a run cannot use two places, because they are the same.
+        """Return whether two places collide, because they are the same.
 
-        A device may be named twice.  So may a FIFO, but only by outputs.
+        Two options may name one device, and two outputs may name one FIFO.
         """
         if self.number is not None and self.number == earlier.number:
             return True
@@ -963,11 +963,11 @@ class OutputFile(Place):
 
     New content goes to a temporary file beside the old file, and `replace` puts it in the old
     file's place.  Where no file can be made, the temporary file is in the system's folder for
-    such files, or in memory.  Only a `direct` place is written at once: standard output,
-    another open descriptor, a pipe or a device.
+    such files (TMPDIR), or in memory.  Only a `direct` place is written at once: standard
+    output, another open descriptor, a pipe or a device.
 
-    waiting() is called every WAIT milliseconds while the reader of a direct place is waited
-    for.  It may raise what ends the wait.  warn(text) tells the user.
+    waiting() is called every WAIT milliseconds while a direct place waits for its reader, and
+    raises what ends the wait.  warn(text) tells the user.
     """
 
     def __init__(self, option, path, waiting=ignore, warn=ignore):
@@ -2776,14 +2776,14 @@ def decide(error, live, failures, snapshot):
     a signal, a live stream               placed     placed      128 + its number
     an error, a live stream               placed     placed      1
     out of memory, a live stream          placed     stays       1
-    one of these, and an output failed    placed     stays       1
-    a signal, before that or over files   stay       stays       128 + its number
-    an error, before that or over files   stay       stays       1, or 2: could not start
+    a signal, files or still loading      stay       stays       128 + its number
+    an error, files or still loading      stay       stays       1, or 2: could not start
     no output is left but the snapshot    stay       stays       1, or 0: all readers have gone,
                                                                  and there is no snapshot
 
-    An output that failed is never placed.  A direct output keeps what was written to it.  When
-    memory runs out, an event may be half applied.
+    If an output failed in one of the first four rows, it is not placed, the snapshot stays, and
+    the status is 1.  A direct output keeps what was written to it.  When memory runs out, an
+    event may be half applied.
 
     A snapshot records which lines need not be judged again, as a consumer's offset does in
     Kafka.  So it is placed last, and only if everything that it covers has been delivered.
@@ -2814,9 +2814,10 @@ class Run:
 
     Over files, an output that fails is given up, and the others go on.  A live run with a
     snapshot ends at its first failed output, because its snapshot can no longer take its place.
-    The first signal ends the judging, over files at once, live after the lines already read.
-    Live, a second one gives up a direct output that nobody reads.  Over files the first one
-    does.
+
+    The first signal ends the judging.  Over files it does so at once.  Live, the lines already
+    read are judged first, and a second signal gives up a direct output that nobody reads.  Over
+    files, a signal that comes while results are written gives up such an output.
     """
 
     def __init__(self, args, console, signals):
@@ -2976,7 +2977,7 @@ class Run:
         """Call act(output) for some outputs.  Give up those that fail, and tell their errors.
 
         Until the judging has ended, raise Abandoned if no output is left but the snapshot, and
-        raise the last error if it ends a live run.
+        raise the last error if the run is live and has a snapshot.
         """
         failed, end = [], None
         for output in outputs:
