@@ -242,12 +242,13 @@ def is_other_kind(skipped, events, log):
 
 
 def has_other_type(line):
-    """Is a line (bytes) an object whose event type is another text?  Then it is none of ours, but can be read."""
+    """Is a line (bytes) an object whose event type is another text or number?  Then it is none of ours, but can be read."""
     try:
         kind = reference.json_object(line).get("event_type")
     except ValueError:
         return False
-    return type(kind) is str and kind not in ("", "purchase", "befriend", "unfriend")
+    is_value = not isinstance(kind, (bool, type(None), list, dict))
+    return is_value and kind not in ("", "purchase", "befriend", "unfriend")
 
 
 def agrees(trial, ran, batch, stream, deviations=3):
