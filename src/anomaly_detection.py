@@ -2710,6 +2710,8 @@ def run_worker(signals, parent, part_findings, file):
     signals.parent = parent
     try:
         save_findings(part_findings(), file)
+    except NO_MEMORY:
+        pass                    # the file has no end mark
     except Exception:           # a programming error
         import pickle
         import traceback
@@ -2728,7 +2730,9 @@ def side_by_side(parts, stack, signals):
     workers.  Raises OSError if the system refuses a process or a temporary file.
     """
     import multiprocessing
+    import pickle       # these two are for the workers: an import without memory may never end
     import tempfile
+    import traceback
     fork, parent = multiprocessing.get_context("fork").Process, os.getpid()
     files = [tempfile.TemporaryFile() for _ in parts]
     for file in files:
