@@ -878,6 +878,7 @@ def sync_folder(path):
         os.close(number)
 
 
+CHUNK = 1 << 16     # bytes read at once
 WAIT = 200      # milliseconds at most that a run waits for a file without a look for a signal
 
 
@@ -988,7 +989,7 @@ class OutputFile(Place):
             else:
                 if self.status:
                     self.old = open(self.target, "r+b", buffering=0)
-                    self.old_head = os.pread(self.old.fileno(), 1 << 16, 0)
+                    self.old_head = os.pread(self.old.fileno(), CHUNK, 0)
                 self.open_temporary()
         except OSError as error:
             raise Failure(f"{self.called}: cannot be written: {error.strerror}", 2) from None
@@ -1059,12 +1060,12 @@ class OutputFile(Place):
 
         A lone surrogate, which only a JSON escape can bring, becomes that escape again.
         """
-        from select import PIPE_BUF         # a pipe that is ready takes as many bytes at once
-        data = memoryview(text.encode(errors=errors))
+        data = text.encode(errors=errors)
         if not self.direct:
             self.file.write(data)
             return
-        done = 0
+        from select import PIPE_BUF         # a pipe that is ready takes as many bytes at once
+        data, done = memoryview(data), 0
         try:
             while done < len(data):
                 while not wait_for(self.file, writing=True):
@@ -1171,7 +1172,6 @@ def without_waiting(path, flags):
 
 # ------------------------------------------------------------------------ logs
 
-CHUNK = 1 << 16         # bytes read at once
 BLANKS = " \t\r\n"
 MARKS = "\ufeff\0"      # dropped at the start of a line: byte-order marks, NULs after a crash
 
@@ -1181,6 +1181,7 @@ MARKS = "\ufeff\0"      # dropped at the start of a line: byte-order marks, NULs
 EVENTS = {"purchase": (("id", "timestamp", "amount"), lambda detector: detector.history.record),
           "befriend": (("id1", "id2"), lambda detector: detector.social.befriend),
           "unfriend": (("id1", "id2"), lambda detector: detector.social.unfriend)}
+
 
 class Number(str):
     """The text of a JSON number, to tell it from a JSON string, which is a str."""
@@ -1465,7 +1466,7 @@ class Position:
         """
         ends = [str(header.get(name, "")) for name in ("stream_first", "stream_last")]
         if not all(re.fullmatch("([0-9a-f]{8}/[0-9]{1,18})?", end) for end in ends):
-            raise ValueError(f"stream_first or stream_last is none of a snapshot: {ends}")
+            raise ValueError(f"stream_first or stream_last is not checksum/length: {ends}")
         return cls(whole_number(header.get("stream_lines", "0"), 0), *ends)
 
     @staticmethod
@@ -2012,7 +2013,7 @@ class Output(OutputFile):
     * tick(): called after each `take` for a live stream, and while it pauses.
     * complete(): write what is known only at the end, then call super().complete().
 
-    If a method raises OSError or MemoryError, this output has failed (see `decide`).
+    An output has failed if a method raises OSError, ImportError or MemoryError (see `decide`).
     """
 
     name = help = context = None
@@ -2492,8 +2493,8 @@ class Report(Output):
             now = time.strftime("%Y-%m-%d %H:%M:%S %z")
             as_of = (f"<p>This page is as of line {stream.position.lines:,} of the stream. "
                      f"It was written at <time>{now}</time> and is loaded again every "
-                     f"{reload} s."
-                     f" If it is more than {3 * reload} s old, the run has ended.</p>")
+                     f"{reload} s. If it is more than {3 * reload} s old, the run has ended."
+                     "</p>")
         return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -2804,8 +2805,7 @@ def decide(error, live, failures, snapshot):
 
 
 def check_places(places):
-    """Raise Failure if two places are the same.  --snapshot may be BATCH under the same
-    name."""
+    """Raise Failure if two places are the same.  Only --snapshot may be BATCH, by one name."""
     for earlier, place in combinations(places, 2):
         replaces_batch = (place.option, earlier.option) == ("--snapshot", "BATCH")
         if place.is_same(earlier) and not (replaces_batch and place.target == earlier.target):
@@ -2954,7 +2954,7 @@ class Run:
             yield from judge_chunks(log.chunks(start, stop, on_read))
 
         if jobs > 1:
-            detector.history.recent_purchases()     # build it once, before the processes fork
+            detector.history.recent_purchases()     # for the first part; others build theirs
             stack = self.stack.enter_context(contextlib.ExitStack())
             parts = [partial(part_findings, *part) for part in zip(boundaries, boundaries[1:])]
             try:
@@ -3019,9 +3019,10 @@ class Run:
 
     def wait(self):
         """Raise what ends the wait for an output's reader: Stopped, or the output's error."""
+        outlasted = 1 if self.live else 0       # number of signals
         if not self.live and not self.ended:
             self.signals.look()
-        elif len(self.signals.received) > self.live:
+        elif len(self.signals.received) > outlasted:
             raise InterruptedError(errno.EINTR, "nobody reads it")
 
     def end(self, error):
@@ -3040,13 +3041,14 @@ class Run:
             self.each(lambda output: output.check_reader(), self.outputs)
         if ending().snapshot:
             self.place([self.snapshot])
+        final = ending()
         placed = [output.called for output in self.outputs if output not in self.failures]
-        if ending().snapshot:
+        if final.snapshot:
             placed.append(self.snapshot.called)
-        if ending().files:
+        if final.files:
             self.summarize(placed)
-        self.tell_ending(error, ending(), placed)
-        return ending().status
+        self.tell_ending(error, final, placed)
+        return final.status
 
     def place(self, outputs):
         """Complete some outputs, then replace the old files."""

@@ -307,7 +307,7 @@ FAULTS = [Fault(*fault) for fault in (
      "the first signal is the status", "test_command_line.Errors"),
     ("self.status = 128 + number", "self.status = 1",
      "a stopped run says so in its status", "test_ordinary_days.LiveTest"),
-    ("elif len(self.signals.received) > self.live:", "elif False:",
+    ("elif len(self.signals.received) > outlasted:", "elif False:",
      "a second signal gives up an output that nobody reads", "test_ending.CommitRecord"),
     ("            self.ended = True\n", "", "a signal ends no run that writes", "test_ending.SignalsTest"),
     ("                    raise\n            self.waiting()\n", "                    raise\n",

@@ -456,7 +456,7 @@ class UsageTest(FolderTest):
         self.assertEqual(self.do("-V"), self.do("--version"))
 
 
-class LogKindTest(FolderTest):
+class LogKindTest(DaysTest):
     """A log with lines and not one event ends the run; malformed lines are told by kind."""
 
     def test_a_tar_file(self):
@@ -595,12 +595,6 @@ class LogKindTest(FolderTest):
                 self.assertEqual(said.count("this is "), 1)
                 self.assertIn("standard input: only %d of " % events[1], said)
                 self.assertEqual((flags + out).count(b"\n"), events[1])
-
-    def arriving(self, process, number):
-        lines = b""
-        while lines.count(b"\n") < number:
-            lines += self.lines_arriving(process.stdout)
-        return lines
 
     def test_a_pipe_must_carry_plain_lines(self):
         said = self.do("-q", self.batch, "-", self.output, data=gzip.compress(STREAM), status=1)[1]
